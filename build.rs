@@ -1,0 +1,28 @@
+//! Compiles every proto of the project, without protoc, and keeps the encoded descriptor set beside the code.
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut files = vec![
+        // What errors carry must be describable wherever answers are transcoded.
+        PathBuf::from("google/rpc/error_details.proto"),
+        PathBuf::from("google/rpc/status.proto"),
+        PathBuf::from("ticketing/type/v1/money.proto"),
+    ];
+    for service in ["tickets", "orders", "payments", "expiration"] {
+        for file in ["service.proto", "events.proto"] {
+            files.push(PathBuf::from(format!("ticketing/{service}/v1/{file}")));
+        }
+    }
+    println!("cargo:rerun-if-changed=proto");
+
+    let descriptors = protox::compile(files, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // Ours, so that what can't be decoded is the caller's fault and not ours.
+        .codec_path("crate::codec::Codec")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
