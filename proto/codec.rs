@@ -51,11 +51,7 @@ impl<U: Message + Default> TonicDecoder for Decoder<U> {
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         U::decode(buf).map(Some).map_err(|error| {
             let details = ErrorDetails::with_error_info("MALFORMED_MESSAGE", "ticketing", HashMap::new());
-            Status::with_error_details(
-                Code::InvalidArgument,
-                format!("the message can't be decoded: {error}"),
-                details,
-            )
+            Status::with_error_details(Code::InvalidArgument, format!("the message can't be decoded: {error}"), details)
         })
     }
 }
