@@ -1,0 +1,336 @@
+//! The settings that every service has.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use reqwest::Url;
+
+use super::{Default, Secret, Settings, parse};
+
+/// The defaults that differ from service to service.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// Of `GRPC_ADDR`.
+    pub grpc_address: &'static str,
+    /// Of `OPS_ADDR`.
+    pub ops_address: &'static str,
+}
+
+/// What every service is told.
+#[derive(Clone, Debug)]
+pub struct CommonConfig {
+    /// Where gRPC is served.
+    pub grpc_address: SocketAddr,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub ops_address: SocketAddr,
+    /// Its database.
+    pub database: DatabaseConfig,
+    /// Its broker.
+    pub kafka: KafkaConfig,
+    /// Whom it believes.
+    pub auth: AuthConfig,
+    /// What it tells operators.
+    pub telemetry: TelemetryConfig,
+    /// How much it takes on at once.
+    pub limits: LimitsConfig,
+}
+
+/// A service's database.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// A Postgres URL, with its password.
+    pub url: Secret,
+    /// Whether serving begins with the migrations.
+    pub migrate_on_start: bool,
+    /// Connections for reading; writing has its own.
+    pub pool: usize,
+}
+
+/// The broker, and how topics are made there.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// Partitions of a topic that is made.
+    pub topic_partitions: i32,
+    /// Replicas of a topic that is made.
+    pub topic_replication: i32,
+    /// What the names of all topics and groups begin with; may be empty.
+    pub topic_prefix: String,
+}
+
+/// Whose tokens a service believes.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// Where the keys are.
+    pub jwks: JwksSource,
+    /// What a token's `iss` has to be.
+    pub issuer: String,
+    /// What a token's `aud` has to name.
+    pub audience: String,
+}
+
+/// Where a JSON Web Key Set is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksSource {
+    /// From a file.
+    File(PathBuf),
+    /// Over HTTP.
+    Url(Url),
+}
+
+/// Logs and traces.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// What is logged, as `EnvFilter` writes it.
+    pub log_filter: String,
+    /// `None`: text on a terminal, JSON otherwise.
+    pub log_format: Option<LogFormat>,
+    /// Where spans are exported to; `None`: nowhere.
+    pub otlp_endpoint: Option<Url>,
+    /// Which spans are exported.
+    pub sampler: SamplerConfig,
+}
+
+/// Which spans are exported, as OpenTelemetry's specification names it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplerConfig {
+    /// Whether a parent settles the matter for its children.
+    pub parent_based: bool,
+    /// The share of the rest, 0 to 1.
+    pub ratio: f64,
+}
+
+impl SamplerConfig {
+    /// All traces, unless a parent says otherwise.
+    pub const DEFAULT: Self = Self { parent_based: true, ratio: 1.0 };
+
+    fn new(name: &str, ratio: f64) -> Option<Self> {
+        let (parent_based, root) = match name.strip_prefix("parentbased_") {
+            Some(root) => (true, root),
+            None => (name.is_empty(), name),
+        };
+        let ratio = match root {
+            "always_on" | "" => 1.0,
+            "always_off" => 0.0,
+            "traceidratio" => ratio,
+            _ => return None,
+        };
+        Some(Self { parent_based, ratio })
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+/// Bounds: what is above them waits or is refused, never piled up.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Commands that may wait for the writer, a lane.
+    pub write_queue: usize,
+    /// Commands in one transaction.
+    pub write_batch: usize,
+    /// Events that a consumer takes in one transaction.
+    pub consumer_batch: usize,
+    /// Events that the relay publishes at once.
+    pub relay_batch: usize,
+    /// How long NOT_SERVING is announced before the sources of work stop.
+    pub shutdown_grace: Duration,
+    /// How long calls that had begun then may take to end.
+    pub shutdown_drain: Duration,
+}
+
+impl CommonConfig {
+    /// Reads them all; `None` if any has a fault.
+    pub fn read(settings: &mut Settings, defaults: &Defaults) -> Option<Self> {
+        let grpc_address =
+            settings.get("GRPC_ADDR", Default::To(defaults.grpc_address), "where gRPC is served", parse::address);
+        let ops_address = settings.get(
+            "OPS_ADDR",
+            Default::To(defaults.ops_address),
+            "where /livez, /readyz and /metrics are served, over HTTP",
+            parse::address,
+        );
+        let database = DatabaseConfig::read(settings);
+        let kafka = KafkaConfig::read(settings);
+        let auth = AuthConfig::read(settings);
+        let telemetry = TelemetryConfig::read(settings);
+        let limits = LimitsConfig::read(settings);
+        Some(Self {
+            grpc_address: grpc_address?,
+            ops_address: ops_address?,
+            database: database?,
+            kafka: kafka?,
+            auth: auth?,
+            telemetry: telemetry?,
+            limits: limits?,
+        })
+    }
+}
+
+impl DatabaseConfig {
+    /// Reads them; `None` if any has a fault. Enough for `migrate`, together with [`TelemetryConfig`].
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let url = settings.secret("DATABASE_URL", "this service's own database", parse::database_url);
+        let migrate_on_start = settings.get(
+            "MIGRATE_ON_START",
+            Default::To("true"),
+            "whether serving begins with the migrations",
+            parse::boolean,
+        );
+        let pool = settings.get("DATABASE_POOL", Default::To("8"), "connections for reading", parse::number(1..=1000));
+        Some(Self { url: url?, migrate_on_start: migrate_on_start?, pool: pool? })
+    }
+}
+
+impl KafkaConfig {
+    /// Reads them; `None` if any has a fault.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let brokers = settings.get(
+            "KAFKA_BROKERS",
+            Default::To("localhost:9092"),
+            "the brokers: host:port, comma-separated",
+            parse::brokers,
+        );
+        let topic_partitions = settings.get(
+            "KAFKA_TOPIC_PARTITIONS",
+            Default::To("6"),
+            "partitions of a topic that is made",
+            parse::number(1..=10_000),
+        );
+        let topic_replication = settings.get(
+            "KAFKA_TOPIC_REPLICATION",
+            Default::To("1"),
+            "replicas of a topic that is made",
+            parse::number(1..=100),
+        );
+        let topic_prefix = settings.get_or_empty(
+            "KAFKA_TOPIC_PREFIX",
+            Default::To(""),
+            "what topics' and groups' names begin with, so that several installations share a broker",
+            parse::topic_prefix,
+        );
+        Some(Self {
+            brokers: brokers?,
+            topic_partitions: topic_partitions?,
+            topic_replication: topic_replication?,
+            topic_prefix: topic_prefix?,
+        })
+    }
+}
+
+impl AuthConfig {
+    /// Reads them; `None` if any has a fault.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let jwks = settings.get(
+            "JWKS",
+            Default::Required,
+            "the keys that sign tokens: a JSON Web Key Set's path or http(s) URL",
+            parse::jwks,
+        );
+        let issuer = settings.get("JWT_ISSUER", Default::Required, "what a token's iss has to be", parse::text);
+        let audience = settings.get("JWT_AUDIENCE", Default::Required, "what a token's aud has to name", parse::text);
+        Some(Self { jwks: jwks?, issuer: issuer?, audience: audience? })
+    }
+}
+
+impl TelemetryConfig {
+    /// Reads them; `None` if any has a fault.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let log_filter = settings.get(
+            "RUST_LOG",
+            Default::To("info"),
+            "what is logged: a level, or target=level, comma-separated",
+            parse::log_filter,
+        );
+        let log_format = settings.optional(
+            "LOG_FORMAT",
+            "text on a terminal, json otherwise",
+            "how log lines look: text or json",
+            parse::log_format,
+        );
+        // OpenTelemetry's specification has an empty variable mean the same as none.
+        let otlp_endpoint = settings.get_or_empty(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            Default::Unset("no export"),
+            "where spans are exported to, over OTLP/gRPC; OpenTelemetry's other variables hold too",
+            parse::unless_empty(parse::http_url),
+        );
+        let sampler = settings.get_or_empty(
+            "OTEL_TRACES_SAMPLER",
+            Default::To("parentbased_always_on"),
+            "which traces are exported: always_on, always_off, traceidratio, or one of these after parentbased_",
+            parse::text,
+        );
+        let sampler_argument = settings.get_or_empty(
+            "OTEL_TRACES_SAMPLER_ARG",
+            Default::Unset("1.0"),
+            "for traceidratio: the share of traces that are exported",
+            parse::unless_empty(parse::ratio),
+        );
+        let sampler = sampler.zip(sampler_argument).and_then(|(name, ratio)| {
+            let known = SamplerConfig::new(&name, ratio.unwrap_or(1.0));
+            if known.is_none() {
+                settings.refuse("OTEL_TRACES_SAMPLER", format!("must name a sampler, but is {name:?}"));
+            }
+            known
+        });
+        Some(Self {
+            log_filter: log_filter?,
+            log_format: log_format?,
+            otlp_endpoint: otlp_endpoint?,
+            sampler: sampler?,
+        })
+    }
+}
+
+impl LimitsConfig {
+    /// Reads them; `None` if any has a fault.
+    pub fn read(settings: &mut Settings) -> Option<Self> {
+        let write_queue = settings.get(
+            "WRITE_QUEUE",
+            Default::To("4096"),
+            "commands that may wait for the writer; more are refused",
+            parse::number(1..=1_000_000),
+        );
+        let write_batch =
+            settings.get("WRITE_BATCH", Default::To("1000"), "commands in one transaction", parse::number(1..=100_000));
+        let consumer_batch = settings.get(
+            "CONSUMER_BATCH",
+            Default::To("1000"),
+            "events that a consumer takes in one transaction",
+            parse::number(1..=100_000),
+        );
+        let relay_batch = settings.get(
+            "RELAY_BATCH",
+            Default::To("1000"),
+            "events that the relay publishes at once",
+            parse::number(1..=100_000),
+        );
+        let shutdown_grace = settings.get(
+            "SHUTDOWN_GRACE",
+            Default::To("1s"),
+            "how long NOT_SERVING is announced before the sources of work stop",
+            parse::duration_or_none,
+        );
+        let shutdown_drain = settings.get(
+            "SHUTDOWN_DRAIN",
+            Default::To("10s"),
+            "how long calls that have begun may then take to end",
+            parse::duration_or_none,
+        );
+        Some(Self {
+            write_queue: write_queue?,
+            write_batch: write_batch?,
+            consumer_batch: consumer_batch?,
+            relay_batch: relay_batch?,
+            shutdown_grace: shutdown_grace?,
+            shutdown_drain: shutdown_drain?,
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! What a handler is told about the call that it answers.
+
+use tokio::time::Instant;
+use tonic::Request;
+
+use super::Fault;
+use crate::{telemetry::TraceContext, user::UserId};
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's subject.
+    pub user: UserId,
+    /// Whether the token's `roles` hold `operator`: such a one sees all and changes nothing.
+    pub operator: bool,
+}
+
+/// A call, as the server's edge found it: authenticated, with a deadline, in a trace.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub caller: Caller,
+    /// When the caller stops waiting, at most 30 s ahead. Of a stream: when its first state should be there; the stream
+    /// itself has no deadline of ours.
+    pub deadline: Instant,
+    /// The server's span: what the call causes hangs below it.
+    pub trace: TraceContext,
+}
+
+impl Call {
+    /// The call that this request came with.
+    ///
+    /// # Errors
+    ///
+    /// `INTERNAL`: the request didn't come through the server's edge.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Fault> {
+        request.extensions().get().cloned().ok_or_else(|| {
+            tracing::error!("a handler serves outside of shared::grpc's edge");
+            Fault::internal()
+        })
+    }
+}

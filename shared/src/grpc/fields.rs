@@ -1,0 +1,162 @@
+//! Checking a request's fields: all of them, before answering.
+
+use std::{borrow::Cow, fmt::Display, ops::RangeInclusive};
+
+use super::{Fault, FieldFault, Listing, Page};
+use crate::{id::Id, money::Money};
+
+/// The characters that a title may have.
+const TITLE_CHARS: RangeInclusive<usize> = 1..=200;
+/// Items of a page whose size nobody gave.
+const DEFAULT_PAGE: i64 = 50;
+/// Items of the largest page; who asks for more is given this many.
+const MAX_PAGE: i64 = 200;
+
+/// Collects every fault of one request.
+///
+/// Each check answers the field's value, or `None` after noting its fault; [`Fields::finish`] then has all values or
+/// all faults:
+///
+/// ```
+/// # use shared::{grpc::Fields, id::Id};
+/// # enum Thing {}
+/// # fn take(id: &str, quantity: Option<i32>) -> Result<(Id<Thing>, i32), shared::grpc::Fault> {
+/// let mut fields = Fields::new();
+/// let id = fields.id("id", id);
+/// let quantity = fields.number("quantity", quantity.unwrap_or(1), 1..=1_000_000);
+/// fields.finish(|| Some((id?, quantity?)))
+/// # }
+/// # assert!(take("no id", Some(0)).is_err());
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "faults are answered by `finish`"]
+pub struct Fields {
+    faults: Vec<FieldFault>,
+}
+
+impl Fields {
+    /// No faults so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes a fault: the field's path, and what it should be (“must be …”).
+    pub fn fault(&mut self, field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) {
+        self.faults.push(FieldFault { field: field.into(), description: description.into() });
+    }
+
+    /// Checks a field if it was given: `Some(None)` if it wasn't.
+    pub fn optional<T, U>(
+        &mut self,
+        given: Option<T>,
+        check: impl FnOnce(&mut Self, T) -> Option<U>,
+    ) -> Option<Option<U>> {
+        match given {
+            None => Some(None),
+            Some(given) => check(self, given).map(Some),
+        }
+    }
+
+    /// A UUID of any version, in either case, with its hyphens.
+    pub fn id<K>(&mut self, field: &'static str, text: &str) -> Option<Id<K>> {
+        // The library also reads other spellings, which would be other texts for the same thing in keys and logs.
+        let id = text.parse().ok().filter(|_| text.len() == 36);
+        if id.is_none() {
+            self.fault(field, "must be a UUID");
+        }
+        id
+    }
+
+    /// A UUID, if it was given.
+    pub fn optional_id<K>(&mut self, field: &'static str, text: Option<&str>) -> Option<Option<Id<K>>> {
+        self.optional(text, |fields, text| fields.id(field, text))
+    }
+
+    /// 1 to 200 Unicode scalar values, none of them a control character (category Cc). All else stays as it is.
+    pub fn title(&mut self, field: &'static str, text: &str) -> Option<String> {
+        if !TITLE_CHARS.contains(&text.chars().count()) {
+            self.fault(field, "must have 1 to 200 characters");
+        } else if text.chars().any(char::is_control) {
+            self.fault(field, "must have no control characters");
+        } else {
+            return Some(text.to_owned());
+        }
+        None
+    }
+
+    /// A whole number within bounds.
+    pub fn number<T: PartialOrd + Display>(
+        &mut self,
+        field: &'static str,
+        number: T,
+        bounds: RangeInclusive<T>,
+    ) -> Option<T> {
+        if bounds.contains(&number) {
+            return Some(number);
+        }
+        self.fault(field, format!("must be from {} to {}", bounds.start(), bounds.end()));
+        None
+    }
+
+    /// A price: a currency's code and how many of its minor units, at least 0. Two faults if both are wrong.
+    pub fn price(&mut self, field: &'static str, given: Option<(&str, i64)>) -> Option<Money> {
+        let Some((code, minor_units)) = given else {
+            self.fault(field, "is required");
+            return None;
+        };
+        let money = Money::from_code(code, minor_units);
+        if let Err(unknown) = money {
+            self.fault(format!("{field}.currency_code"), unknown.to_string());
+        }
+        if minor_units < 0 {
+            self.fault(format!("{field}.minor_units"), "must be at least 0");
+            return None;
+        }
+        money.ok()
+    }
+
+    /// One of an enum's values that this version knows, and not the unspecified one.
+    pub fn choice<E: TryFrom<i32>>(&mut self, field: &'static str, number: i32) -> Option<E> {
+        let choice = E::try_from(number).ok().filter(|_| number != 0);
+        if choice.is_none() {
+            self.fault(field, "must be one of the values that the enum names, and not UNSPECIFIED");
+        }
+        choice
+    }
+
+    /// Which page of a list (AIP-158) is asked for: `page_size` and `page_token`, whose token must be of this listing.
+    pub fn page(&mut self, listing: &Listing, size: Option<i32>, token: &str) -> Option<Page> {
+        let size = match size.map_or(0, i64::from) {
+            0 => Some(DEFAULT_PAGE),
+            size if size < 0 => {
+                self.fault("page_size", "must not be negative");
+                None
+            }
+            size => Some(size.min(MAX_PAGE)),
+        };
+        let after = match token {
+            "" => Some(None),
+            token => listing.read(token).map(Some),
+        };
+        if after.is_none() {
+            self.fault("page_token", "must be the next_page_token of this very list, with the same filters");
+        }
+        Some(Page { size: size?, after: after? })
+    }
+
+    /// The request as its fields made it.
+    ///
+    /// # Errors
+    ///
+    /// `INVALID_ARGUMENT` with every fault that was noted. `INTERNAL` if none was, and yet `build` misses something:
+    /// then a check that failed forgot to say so.
+    pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, Fault> {
+        if !self.faults.is_empty() {
+            return Err(Fault::invalid(self.faults));
+        }
+        build().ok_or_else(|| {
+            tracing::error!("a request's field was refused without a fault");
+            Fault::internal()
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators ask a process over HTTP: whether it lives, whether it is ready, and its metrics.
+//!
+//! It only tells. It changes nothing, and shows no setting, no secret and no user's data.
+
+mod metrics;
+mod server;
+
+pub use metrics::{Metrics, batches, seconds};
+pub use server::serve;
