@@ -1,5 +1,15 @@
 //! What an operator sees of the work: traces and logs.
+//!
+//! A piece of work always has a [`TraceContext`], exported or not, and hands it on to what it causes; a [`Span`] is that
+//! piece of work while it runs. Nothing here decides or waits: a collector that is slow or gone costs spans, not time.
 
 mod context;
+mod current;
+mod log;
+mod setup;
+mod span;
 
 pub use context::TraceContext;
+pub use current::{InSpan, current};
+pub use setup::{SetupError, Telemetry, init};
+pub use span::{Record, Span};

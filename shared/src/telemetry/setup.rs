@@ -1,0 +1,135 @@
+//! Turning it on, once a process, and flushing it at the end.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::{Level, Metadata, Subscriber, subscriber::SetGlobalDefaultError};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, ParseError, filter_fn},
+    layer::SubscriberExt as _,
+};
+use uuid::Uuid;
+
+use super::{log::Line, span};
+use crate::config::{LogFormat, SamplerConfig, TelemetryConfig};
+
+/// How long the last spans may take to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Why logs and traces couldn't be turned on.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Somebody has done so before, in this process.
+    #[error("logging is on already: {0}")]
+    Twice(#[from] SetGlobalDefaultError),
+    /// The exporter's settings contradict each other.
+    #[error("spans can't be exported: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The filter isn't one.
+    #[error("RUST_LOG can't be read: {0}")]
+    Filter(#[from] ParseError),
+}
+
+/// Logs and traces, while a process runs.
+#[derive(Debug)]
+#[must_use = "the last spans leave by `shutdown`"]
+pub struct Telemetry {
+    exporter: Option<SdkTracerProvider>,
+}
+
+/// Turns logs and traces on, for the whole process, under the service's name. Within a runtime if spans are exported.
+///
+/// Logs go to standard output.
+///
+/// # Errors
+///
+/// It was done before, or the settings contradict each other.
+pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry, SetupError> {
+    let exporter = config.otlp_endpoint.as_ref().map(|url| exporter(service, url.as_str(), config.sampler));
+    let exporter = exporter.transpose()?;
+    let traces = exporter.as_ref().map(traces);
+    let logs = logs(config)?;
+    tracing::subscriber::set_global_default(Registry::default().with(traces).with(logs))?;
+    if exporter.is_some() {
+        span::export(config.sampler);
+    }
+    Ok(Telemetry { exporter })
+}
+
+impl Telemetry {
+    /// Lets the last spans go, for 2 s at most.
+    pub async fn shutdown(self) {
+        let Some(exporter) = self.exporter else { return };
+        // It blocks, while the connection it waits for needs this runtime.
+        let flushed = tokio::task::spawn_blocking(move || exporter.shutdown_with_timeout(FLUSH)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!("the last spans were not exported");
+        }
+    }
+}
+
+fn exporter(
+    service: &'static str,
+    endpoint: &str,
+    sampler: SamplerConfig,
+) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+    let root = match sampler.ratio {
+        1.0 => Sampler::AlwaysOn,
+        0.0 => Sampler::AlwaysOff,
+        ratio => Sampler::TraceIdRatioBased(ratio),
+    };
+    let sampler = if sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root };
+    let instance = KeyValue::new("service.instance.id", Uuid::new_v4().to_string());
+    let resource = Resource::builder().with_attribute(instance).with_service_name(service).build();
+    // Batches, from a thread of its own, through a bounded queue: what doesn't fit is dropped.
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource).build())
+}
+
+/// Exports this engine's spans, with what was logged in them.
+fn traces<S>(provider: &SdkTracerProvider) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
+{
+    let ours = |metadata: &Metadata<'_>| match metadata.is_span() {
+        true => is_ours(metadata),
+        false => *metadata.level() <= Level::INFO,
+    };
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")))
+        // Parents are given, never guessed from what happens to be entered.
+        .with_context_activation(false)
+        .with_tracked_inactivity(false)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_filter(filter_fn(ours))
+}
+
+fn logs<S>(config: &TelemetryConfig) -> Result<impl Layer<S>, ParseError>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
+{
+    let terminal = io::stdout().is_terminal();
+    let format = config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let asked = EnvFilter::builder().parse(&config.log_filter)?;
+    // Spans are for the exporter; a line names its trace without them.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(terminal && format == LogFormat::Text)
+        .event_format(Line(format))
+        .with_filter(asked.and(filter_fn(|metadata| !is_ours(metadata))));
+    Ok(lines)
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == span::TARGET
+}
