@@ -1,0 +1,181 @@
+//! The layer around every service.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::{Layer, Service};
+
+use super::{
+    answer::{Answer, Ongoing},
+    deadline::deadline,
+    methods::{Methods, code_name},
+};
+use crate::{
+    grpc::{Call, Fault, auth::Verifier},
+    telemetry::{Span, TraceContext},
+};
+
+/// Puts a server's services behind what every call passes.
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct EdgeLayer(Arc<Common>);
+
+/// What all calls of a server share.
+#[derive(Debug)]
+struct Common {
+    methods: Arc<Methods>,
+    verifier: Verifier,
+    /// Ends every stream.
+    shutdown: CancellationToken,
+}
+
+/// The services of a server, behind what every call passes.
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct Edge {
+    common: Arc<Common>,
+    routes: Routes,
+}
+
+impl EdgeLayer {
+    pub(in crate::grpc) fn new(methods: Arc<Methods>, verifier: Verifier, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Common { methods, verifier, shutdown }))
+    }
+}
+
+impl Layer<Routes> for EdgeLayer {
+    type Service = Edge;
+
+    fn layer(&self, routes: Routes) -> Edge {
+        Edge { common: Arc::clone(&self.0), routes }
+    }
+}
+
+impl Service<Request<Body>> for Edge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.routes, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // Taken before the call is made: tonic starts its own clock only afterwards.
+        let now = Instant::now();
+        let mut routes = self.routes.clone();
+        let common = Arc::clone(&self.common);
+        Box::pin(async move {
+            let response = if is_open(request.uri().path()) {
+                let response = routes.call(request).await?;
+                let stop = Some(common.shutdown.clone().cancelled_owned());
+                response.map(|body| Body::new(Answer::new(body, None, stop)))
+            } else {
+                common.answer(request, routes, now).await
+            };
+            Ok(response)
+        })
+    }
+}
+
+/// Health and reflection are for everyone.
+fn is_open(path: &str) -> bool {
+    path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
+}
+
+impl Common {
+    async fn answer(&self, mut request: Request<Body>, mut routes: Routes, now: Instant) -> Response<Body> {
+        let method = self.methods.find(request.uri().path());
+        let span = Span::server(parent(request.headers()).as_ref(), &method.path);
+        let mut ongoing = Ongoing::begin(&self.methods, method, span.clone(), now);
+
+        let handled = match deadline(request.headers(), now) {
+            Err(fault) => Ok(Err(fault)),
+            Ok(deadline) => {
+                let handle = async {
+                    let caller = self.verifier.verify(bearer(request.headers())?).await?;
+                    let trace = span.context().clone();
+                    request.extensions_mut().insert(Call { caller, deadline, trace });
+                    let Ok(response) = routes.call(request).await;
+                    Ok(response)
+                };
+                let handle = span.run(AssertUnwindSafe(handle).catch_unwind());
+                if method.streams {
+                    handle.await
+                } else if deadline <= now {
+                    Ok(Err(Fault::deadline_exceeded()))
+                } else {
+                    timeout_at(deadline, handle).await.unwrap_or_else(|_| Ok(Err(Fault::deadline_exceeded())))
+                }
+            }
+        };
+        let response = match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(fault)) => Status::from(fault).into_http(),
+            Err(panic) => ongoing.panicked(&*panic).into_http(),
+        };
+
+        // A status among the headers is the whole answer.
+        match Status::from_header_map(response.headers()) {
+            Some(status) => {
+                ongoing.code = status.code();
+                if status.code() == Code::Ok || !status.details().is_empty() {
+                    return response;
+                }
+                let status = explained(&status);
+                ongoing.code = status.code();
+                status.into_http()
+            }
+            None => {
+                let stop = method.streams.then(|| self.shutdown.clone().cancelled_owned());
+                response.map(|body| Body::new(Answer::new(body, Some(ongoing), stop)))
+            }
+        }
+    }
+}
+
+/// A status of tonic's own, from before the handler ran, with the reason that it lacks. What handlers answer, faults,
+/// has one.
+fn explained(status: &Status) -> Status {
+    let message = status.message().to_owned();
+    let fault = match status.code() {
+        // What came was no message, or badly framed or compressed.
+        Code::Internal => Fault::new(Code::InvalidArgument, "MALFORMED_MESSAGE", message),
+        Code::OutOfRange | Code::ResourceExhausted => Fault::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message),
+        Code::Unimplemented if message.is_empty() => {
+            Fault::new(Code::Unimplemented, "UNKNOWN_METHOD", "there is no such method here")
+        }
+        code => Fault::new(code, code_name(code), message),
+    };
+    fault.into()
+}
+
+/// The token of a call that has exactly one.
+fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let missing = || Fault::unauthenticated("TOKEN_MISSING", "the metadata need `authorization: Bearer <token>`");
+    let value = given.next().ok_or_else(missing)?;
+    if given.next().is_some() {
+        return Err(Fault::unauthenticated("TOKEN_INVALID", "the metadata have more than one `authorization`"));
+    }
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_start_matches(' ')) } else { Err(missing()) }
+}
+
+/// The span that a call says it belongs to.
+fn parent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(traceparent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<_>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    // Several headers are one list, in their order.
+    let state = states.map(|states| states.join(","));
+    TraceContext::parse(traceparent.to_str().ok()?, state.as_deref())
+}
