@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use local::checkout::Checkout;
+use local::keys::Signer;
+use local::run::{self, Run};
 use local::tools::{Tool, Tools};
 use local::with_servers::{self, WithServers};
 
@@ -17,6 +20,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the whole system on this machine until Ctrl-C.
+    Run(Run),
+    /// Prints a token that the running system accepts, valid for a day.
+    Token {
+        /// Who calls: the token's `sub`.
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        user: String,
+        /// What else the user may do: `operator`. Several are separated by commas.
+        #[arg(long = "role", value_delimiter = ',')]
+        roles: Vec<String>,
+    },
+    /// Removes all state of the system: databases, topics, keys, logs.
+    Clean,
     /// Runs a command beside a Postgres and a Kafka of its own.
     WithServers(WithServers),
     /// Fetches what is missing, and prints where each tool is.
@@ -28,7 +44,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    match dispatch(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
             local::progress::say(format_args!("{error:#}"));
@@ -37,11 +53,17 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<ExitCode> {
-    let tools = Tools::from_env()?;
+async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::WithServers(options) => return with_servers::run(&tools, options).await,
+        Command::Run(options) => return run::run(&Tools::from_env()?, options).await,
+        Command::Token { user, roles } => {
+            let roles: Vec<_> = roles.iter().map(|role| role.trim()).filter(|role| !role.is_empty()).collect();
+            println!("{}", Signer::load_or_create(&Checkout::here()?.keys())?.token(&user, &roles)?);
+        }
+        Command::Clean => Checkout::here()?.clean()?,
+        Command::WithServers(options) => return with_servers::run(&Tools::from_env()?, options).await,
         Command::Tools { names } => {
+            let tools = Tools::from_env()?;
             for tool in if names.is_empty() { Tool::ALL.to_vec() } else { names } {
                 println!("{tool:?}: {}", tools.find(tool).await?.display());
             }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 const RANGE: Range<u16> = 20_000..30_000;
 
@@ -60,6 +60,44 @@ impl Port {
 /// Whether a server could listen on this port now. All addresses are asked, so a listener on any of them counts.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("0.0.0.0", port)).is_ok()
+}
+
+/// Makes sure that nothing listens on any of these ports, each with the name of what wants it.
+///
+/// # Errors
+/// Names every port in use, what wanted it, and who has it, if that can be seen.
+pub fn check(wanted: &[(u16, &str)]) -> Result<()> {
+    let in_use: String = wanted
+        .iter()
+        .filter(|(port, _)| !is_free(*port))
+        .map(|(port, what)| {
+            let holder = holder(*port).unwrap_or_else(|| "another process".to_owned());
+            format!("\n  port {port}, which {what} wants, is in use by {holder}")
+        })
+        .collect();
+    ensure!(
+        in_use.is_empty(),
+        "ports are in use:{in_use}\nend what has them, or move all ports: TICKETING_PORT_OFFSET=1000 make run"
+    );
+    Ok(())
+}
+
+/// The name and pid of the process that listens on `port`: /proc/net/tcp has the socket's inode, the process's folder a link to it.
+/// `None` for another user's, unless we are root.
+fn holder(port: u16) -> Option<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+        let listens = *fields.get(3)? == "0A" && u16::from_str_radix(local_port, 16) == Ok(port);
+        listens.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+    })?;
+    fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path()).find_map(|process| {
+        let mut files = fs::read_dir(process.join("fd")).ok()?.flatten();
+        files.find(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == inode.as_str()))?;
+        let name = fs::read_to_string(process.join("comm")).ok()?;
+        Some(format!("{} (pid {})", name.trim(), process.file_name()?.display()))
+    })
 }
 
 /// Where to begin looking: processes that start together begin far apart, and a port is not reused at once.

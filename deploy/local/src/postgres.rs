@@ -117,7 +117,7 @@ pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> 
 }
 
 /// `superuser_url` with another user and database, both `name`.
-fn database_url(superuser_url: &str, name: &str) -> Result<String> {
+pub(crate) fn database_url(superuser_url: &str, name: &str) -> Result<String> {
     let malformed = || format!("a URL like postgres://postgres@127.0.0.1:5433/postgres, not {superuser_url}");
     let (scheme, rest) = superuser_url.split_once("://").with_context(malformed)?;
     let server = rest.split(['/', '?']).next().unwrap_or(rest);

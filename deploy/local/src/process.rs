@@ -193,7 +193,7 @@ impl Process {
                 Some(status) => bail!("{} ended ({status}) before it was ready\n{}", spec.name, self.log_tail(TAIL)),
                 None => bail!("{} doesn't run", spec.name),
             },
-            ready = wait::until(&what, spec.start_limit, async || spec.readiness.probe().await) => {
+            ready = wait::until(&what, spec.start_limit, || spec.readiness.probe()) => {
                 ready.with_context(|| format!("{} isn't ready\n{}", spec.name, self.log_tail(TAIL)))
             }
         }
@@ -249,12 +249,12 @@ impl Process {
         let Some(run) = self.running() else { return Ok(()) };
         let members = run.kill();
         let what = format!("the end of {} after SIGKILL", self.name());
-        wait::until(&what, KILL_LIMIT, async || {
+        let gone = || {
             let left: Vec<_> = members.iter().filter(|pid| tree::is_alive(**pid)).collect();
             ensure!(left.is_empty() && !run.is_running(), "still there: {left:?}");
             Ok(())
-        })
-        .await
+        };
+        wait::until(&what, KILL_LIMIT, || std::future::ready(gone())).await
     }
 
     /// Stops it and all that it has started in their tracks (SIGSTOP): its connections stay open, nothing answers.

@@ -15,7 +15,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When `deadline` has passed: "waited 30s for <what>", with the last probe's own error as the cause.
-pub async fn until<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn until<T, F>(what: &str, deadline: Duration, mut probe: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let begun = Instant::now();
     loop {
         let error = match tokio::time::timeout(PROBE_LIMIT, probe()).await {
