@@ -86,27 +86,27 @@ impl CommandMetrics {
     }
 
     pub(super) fn queued(&self, lane: &'static str, commands: usize) {
-        drop(self.queued.get_or_create(&ByLane { lane }).set(i64::try_from(commands).unwrap_or(i64::MAX)));
+        self.queued.get_or_create(&ByLane { lane }).set(i64::try_from(commands).unwrap_or(i64::MAX));
     }
 
     pub(super) fn refused(&self, reason: &'static str) {
-        drop(self.refused.get_or_create(&ByReason { reason }).inc());
+        self.refused.get_or_create(&ByReason { reason }).inc();
     }
 
     pub(super) fn halved(&self, lane: &'static str) {
-        drop(self.halved.get_or_create(&ByLane { lane }).inc());
+        self.halved.get_or_create(&ByLane { lane }).inc();
     }
 
     pub(super) fn faulted(&self, lane: &'static str) {
-        drop(self.faults.get_or_create(&ByLane { lane }).inc());
+        self.faults.get_or_create(&ByLane { lane }).inc();
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a batch has a few thousand units at most")]
     pub(super) fn committed(&self, lane: &'static str, units: usize, events: usize, all: Duration, commit: Duration) {
         let by = ByLane { lane };
-        drop(self.batch.get_or_create(&by).observe(units as f64));
-        drop(self.events.get_or_create(&by).inc_by(events as u64));
-        drop(self.transaction.get_or_create(&by).observe(all.as_secs_f64()));
-        drop(self.commit.get_or_create(&by).observe(commit.as_secs_f64()));
+        self.batch.get_or_create(&by).observe(units as f64);
+        self.events.get_or_create(&by).inc_by(events as u64);
+        self.transaction.get_or_create(&by).observe(all.as_secs_f64());
+        self.commit.get_or_create(&by).observe(commit.as_secs_f64());
     }
 }

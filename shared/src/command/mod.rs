@@ -15,6 +15,7 @@
 mod batch;
 mod claims;
 mod envelope;
+mod housekeeping;
 mod lane;
 mod metrics;
 mod service;
@@ -25,6 +26,7 @@ mod writer;
 pub(crate) use batch::Outgoing;
 pub use claims::Claim;
 pub use envelope::Envelope;
+pub(crate) use housekeeping::keep_house;
 pub use lane::{Done, Failure, Lane, LaneConfig, lane};
 pub use metrics::CommandMetrics;
 pub use service::{Domain, Message, Publish, Refusal, Service, Store, WorkingSet};
