@@ -2,14 +2,11 @@
 
 use std::{pin::Pin, time::Duration};
 
-use contracts::{
-    orders::v1::{
+use contracts::orders::v1::{
         self as api, CancelOrderRequest, CancelOrderResponse, CreateOrderRequest, CreateOrderResponse,
         GetOrderRequest, GetOrderResponse, ListOrdersRequest, ListOrdersResponse, WatchOrderRequest,
         WatchOrderResponse, order_service_server::OrderService,
-    },
-    r#type::v1::Money,
-};
+    };
 use shared::{
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
@@ -26,7 +23,7 @@ use crate::{
 };
 
 /// Serves `ticketing.orders.v1.OrderService`.
-pub struct Api {
+pub(crate) struct Api {
     lane: Lane<Orders>,
     pool: Pool,
     order_ttl: Duration,
@@ -34,7 +31,7 @@ pub struct Api {
 
 impl Api {
     /// Commands go to the lane, reads to the pool; an order waits for `order_ttl` to be paid.
-    pub fn new(lane: Lane<Orders>, pool: Pool, order_ttl: Duration) -> Self {
+    pub(crate) fn new(lane: Lane<Orders>, pool: Pool, order_ttl: Duration) -> Self {
         Self { lane, pool, order_ttl }
     }
 

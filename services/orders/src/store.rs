@@ -171,7 +171,7 @@ async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult
 }
 
 /// One order, if there is such and it is this user's, or anybody's if none is named.
-pub async fn find(conn: &mut AsyncPgConnection, id: OrderId, user: Option<&UserId>) -> QueryResult<Option<Order>> {
+pub(crate) async fn find(conn: &mut AsyncPgConnection, id: OrderId, user: Option<&UserId>) -> QueryResult<Option<Order>> {
     let rows: Vec<OrderRow> =
         orders::table.filter(orders::id.eq(id.uuid())).select(OrderRow::as_select()).load(conn).await?;
     let found: Option<Order> = rows.into_iter().map(Order::try_from).next().transpose()?;
@@ -179,7 +179,7 @@ pub async fn find(conn: &mut AsyncPgConnection, id: OrderId, user: Option<&UserI
 }
 
 /// A page of orders, of one user or of all, newest first, and one order more if there is one.
-pub async fn list(
+pub(crate) async fn list(
     conn: &mut AsyncPgConnection,
     user: Option<&str>,
     status: Option<i16>,
@@ -275,10 +275,10 @@ const CREATED: i16 = 1;
 const AWAITING_PAYMENT: i16 = 2;
 const COMPLETED: i16 = 3;
 /// Of a cancelled order, the reason stands beside it.
-pub const CANCELLED: i16 = 4;
+pub(crate) const CANCELLED: i16 = 4;
 
 /// A status as its columns hold it: the status, and of a cancelled order the reason.
-pub fn status_code(status: Status) -> (i16, Option<i16>) {
+pub(crate) fn status_code(status: Status) -> (i16, Option<i16>) {
     match status {
         Status::Created => (CREATED, None),
         Status::AwaitingPayment => (AWAITING_PAYMENT, None),

@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// Serves `ticketing.tickets.v1.TicketService`.
-pub struct Api {
+pub(crate) struct Api {
     lane: Lane<Tickets>,
     pool: Pool,
 }
 
 impl Api {
     /// Commands go to the lane, reads to the pool.
-    pub fn new(lane: Lane<Tickets>, pool: Pool) -> Self {
+    pub(crate) fn new(lane: Lane<Tickets>, pool: Pool) -> Self {
         Self { lane, pool }
     }
 

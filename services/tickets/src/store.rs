@@ -151,14 +151,14 @@ async fn save_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> Q
 }
 
 /// One ticket, if there is such.
-pub async fn find(conn: &mut AsyncPgConnection, id: TicketId) -> QueryResult<Option<Ticket>> {
+pub(crate) async fn find(conn: &mut AsyncPgConnection, id: TicketId) -> QueryResult<Option<Ticket>> {
     let rows: Vec<TicketRow> =
         tickets::table.filter(tickets::id.eq(id.uuid())).select(TicketRow::as_select()).load(conn).await?;
     Ok(rows.into_iter().map(Ticket::try_from).next().transpose()?)
 }
 
 /// A page of tickets of one status, newest first, and one ticket more if there is one.
-pub async fn list(
+pub(crate) async fn list(
     conn: &mut AsyncPgConnection,
     seller: Option<&str>,
     status: Status,
