@@ -1,6 +1,7 @@
 //! `local run`: the whole system on this machine, as `make run` has it. In: a checkout and a port offset. Out: endpoints and a line
 //! that begins with `ready`, on standard output; what happens later, on standard error. It ends with everything stopped.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,9 +22,9 @@ pub struct Run {
     /// Moves every port by so many.
     #[arg(long, env = "TICKETING_PORT_OFFSET", default_value_t = 0)]
     pub port_offset: u16,
-    /// Runs the binaries that are there, beside this one, without building them.
+    /// Runs the services' binaries in this folder, instead of building them.
     #[arg(long)]
-    pub no_build: bool,
+    pub binaries: Option<PathBuf>,
 }
 
 /// Runs the stack until Ctrl-C, SIGTERM or SIGHUP, and then stops it. A second signal stops it at once.
@@ -70,8 +71,9 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout, present: &[&'
         builder = builder.service(spec.name)?;
     }
     builder.check_ports()?;
-    if !options.no_build {
-        build(checkout, present).await?;
+    match &options.binaries {
+        Some(dir) => builder = builder.binaries(dir),
+        None => build(checkout, present).await?,
     }
     builder.create(tools).await
 }
@@ -96,7 +98,7 @@ fn announce(stack: &Stack, begun: Instant) {
         println!("Kafka       {}", kafka.brokers());
     }
     for service in stack.services() {
-        println!("{:<11} gRPC {}, http://{}/readyz, /metrics", service.name(), service.grpc(), service.ops());
+        println!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops());
     }
     println!("logs        {}", stack.dir().join("logs").display());
     println!("a token     make -s token USER=alice");
