@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use tempfile::TempDir;
 
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::keys::{self, Signer};
@@ -17,6 +16,7 @@ use crate::postgres::{self, Postgres, PostgresConfig};
 use crate::process::{Process, Spec};
 use crate::progress::say;
 use crate::ready::Readiness;
+use crate::scratch::Scratch;
 use crate::service::{Service, ServiceSpec};
 use crate::tools::Tools;
 
@@ -163,7 +163,7 @@ impl StackBuilder {
         let (temporary, dir, keys) = match &self.state {
             Some((dir, keys)) => (None, std::path::absolute(dir)?, std::path::absolute(keys)?),
             None => {
-                let temporary = temporary_dir()?;
+                let temporary = Scratch::new()?;
                 let dir = temporary.path().to_owned();
                 (Some(temporary), dir.clone(), dir.join("keys"))
             }
@@ -265,7 +265,7 @@ pub struct Stack {
     signer: Signer,
     prefix: String,
     dir: PathBuf,
-    temporary: Option<TempDir>,
+    temporary: Option<Scratch>,
 }
 
 impl Stack {
@@ -409,14 +409,6 @@ fn database_name(prefix: &str, service: &str) -> String {
 
 fn topic_prefix(prefix: &str) -> String {
     if prefix.is_empty() { String::new() } else { format!("{prefix}-") }
-}
-
-fn temporary_dir() -> Result<TempDir> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut builder = tempfile::Builder::new();
-    // Postgres runs as another user when we are root, and must find its way to its own folder in here.
-    builder.prefix("ticketing-stack-").permissions(std::fs::Permissions::from_mode(0o755));
-    builder.tempdir().context("making a temporary folder")
 }
 
 /// `target/debug`, for `target/debug/local` and for the tests in `target/debug/deps`.

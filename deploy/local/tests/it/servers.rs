@@ -105,6 +105,16 @@ async fn servers_that_start_together_have_ports_of_their_own_and_end_when_droppe
 }
 
 #[tokio::test]
+async fn postgres_works_below_a_folder_that_is_closed_to_its_user() {
+    let outer = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(outer.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+
+    let server = postgres(&outer.path().join("checkout/.local/postgres")).await;
+
+    query(&server.url("postgres"), "SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_start_says_why() {
     let dir = folder();
     let port = Port::free().unwrap();

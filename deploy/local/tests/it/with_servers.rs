@@ -29,7 +29,7 @@ fn send(child: &Child, signal: Signal) {
 
 fn server_folders(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).unwrap().flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("ticketing-servers-")).count()
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("ticketing-scratch-")).count()
 }
 
 #[tokio::test]
