@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::postgres;
+
 const PREFIX: &str = "ticketing-scratch-";
 
 /// Held as long as the folder is in use.
@@ -59,28 +61,9 @@ fn sweep() {
         let ours = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
         let abandoned = || File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
         if ours && abandoned() {
-            free_shared_memory(&dir.join("postgres/data/postmaster.pid"));
+            postgres::free_shared_memory(&dir.join("postgres"));
             // Another process may be at it, too, or it is another user's.
             let _ = fs::remove_dir_all(&dir);
         }
     }
-}
-
-/// A Postgres that was killed leaves a System V memory segment, which nobody will attach to again; a machine has a few thousand. The
-/// seventh line of its pid file has the segment's key and id, and the kernel's list whether it is still that one and unused.
-fn free_shared_memory(pid_file: &Path) -> Option<()> {
-    let text = fs::read_to_string(pid_file).ok()?;
-    let (key, id) = text.lines().nth(6)?.trim().split_once(' ')?;
-    let list = fs::read_to_string("/proc/sysvipc/shm").ok()?;
-    // key shmid perms size cpid lpid nattch …; the key is signed there.
-    let unused = list.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).any(|fields| {
-        let listed = fields.first().and_then(|key| key.parse::<i32>().ok());
-        listed == key.parse::<u32>().ok().map(u32::cast_signed)
-            && fields.get(1) == Some(&id.trim())
-            && fields.get(6) == Some(&"0")
-    });
-    if unused {
-        std::process::Command::new("ipcrm").args(["-m", id.trim()]).status().ok()?;
-    }
-    Some(())
 }
