@@ -245,7 +245,7 @@ impl Tools {
             sudo.args(["-n", "true"]);
             ensure!(
                 run(sudo).await.is_ok(),
-                "{package} is missing ({what_for}) and sudo asks for a password; run: {by_hand}"
+                "{package} is missing ({what_for}), and installing it takes root or a sudo without password; run: {by_hand}"
             );
         }
         let apt = |args: &[&str]| {
