@@ -7,12 +7,12 @@
 //! outgoing connection takes one either.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -107,9 +107,10 @@ fn holder(port: u16) -> Option<String> {
 /// Where to begin looking: processes that start together begin far apart, and a port is not reused at once.
 fn scatter() -> u32 {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    // A hasher of the standard library has random keys.
+    let random = RandomState::new().hash_one(0u8) as u32;
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    std::process::id().wrapping_mul(7919) ^ nanos.rotate_left(16) ^ call.wrapping_mul(104_729)
+    std::process::id().wrapping_mul(7919) ^ random ^ call.wrapping_mul(104_729)
 }
 
 #[cfg(test)]

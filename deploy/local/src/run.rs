@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checkout::Checkout;
-use crate::progress::say;
+use crate::progress::{answer, say};
 use crate::service::{SERVICES, ServiceSpec};
 use crate::stack::Stack;
 use crate::supervise::supervise;
@@ -92,17 +92,17 @@ async fn build(checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<
 
 fn announce(stack: &Stack, begun: Instant) {
     if let Some(postgres) = stack.postgres() {
-        println!("Postgres    {}", postgres.url("postgres"));
+        answer(format_args!("Postgres    {}", postgres.url("postgres")));
     }
     if let Some(kafka) = stack.kafka() {
-        println!("Kafka       {}", kafka.brokers());
+        answer(format_args!("Kafka       {}", kafka.brokers()));
     }
     for service in stack.services() {
-        println!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops());
+        answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));
     }
-    println!("logs        {}", stack.dir().join("logs").display());
-    println!("a token     make -s token USER=alice");
-    println!("ready after {:.1} s; Ctrl-C stops it", begun.elapsed().as_secs_f32());
+    answer(format_args!("logs        {}", stack.dir().join("logs").display()));
+    answer(format_args!("a token     make -s token USER=alice"));
+    answer(format_args!("ready after {:.1} s; Ctrl-C stops it", begun.elapsed().as_secs_f32()));
 }
 
 /// What asks us to end. Each kind is caught from the beginning, also where a shell has started us with it ignored.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, folder, nothing_runs_in, stand_in};
+use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in};
 use local::ready::http_status;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -96,13 +96,11 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
     let ops = format!("127.0.0.1:{}", 9101 + offset).parse().unwrap();
     assert_eq!(http_status(ops, "/readyz").await.unwrap(), 200);
 
-    let (client, connection) =
-        tokio_postgres::connect(env["DATABASE_URL"].as_str().unwrap(), tokio_postgres::NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let (client, connection) = connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
     client.batch_execute("CREATE TABLE kept ()").await.unwrap();
 
     send(&child, Signal::SIGINT);
-    let _ = connection.await;
+    connection.join_all().await;
     assert!(child.wait().await.unwrap().success(), "Ctrl-C is how it ends");
     nothing_runs_in(checkout.path()).await;
 
@@ -110,9 +108,7 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
     let mut child = checkout.run(offset);
     lines_until(&mut output(&mut child), "ready").await;
     assert!(begun.elapsed() < Duration::from_secs(15), "a second start took {:?}", begun.elapsed());
-    let (client, connection) =
-        tokio_postgres::connect(env["DATABASE_URL"].as_str().unwrap(), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let (client, _connection) = connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
     client.batch_execute("TABLE kept").await.expect("the state survives a restart");
 
     send(&child, Signal::SIGKILL);

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::common::{DEADLINE, folder, nothing_runs_in, tools};
+use crate::common::{DEADLINE, connect, folder, nothing_runs_in, tools};
 use local::kafka::{Kafka, KafkaConfig, java_args};
 use local::ports::Port;
 use local::postgres::{Postgres, PostgresConfig, create_database};
 use local::ready::Readiness;
 use local::wait;
-use tokio_postgres::NoTls;
 
 /// How long a paused server is listened to; it isn't waited for, so its silence may be short.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -24,11 +23,8 @@ async fn postgres(dir: &Path) -> Postgres {
 
 /// The first column of the first row, as a number.
 async fn query(url: &str, sql: &str) -> anyhow::Result<Option<i32>> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let connection = tokio::spawn(connection);
-    let rows = client.query(sql, &[]).await;
-    connection.abort();
-    Ok(rows?.first().map(|row| row.get(0)))
+    let (client, _connection) = connect(url).await?;
+    Ok(client.query(sql, &[]).await?.first().map(|row| row.get(0)))
 }
 
 #[tokio::test]
@@ -64,8 +60,7 @@ async fn postgres_keeps_its_data_whether_it_is_killed_paused_or_restarted() {
 async fn a_pause_reaches_postgres_backends_that_are_at_work() {
     let dir = folder();
     let server = postgres(dir.path()).await;
-    let (client, connection) = tokio_postgres::connect(&server.url("postgres"), NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let (client, _connection) = connect(&server.url("postgres")).await.unwrap();
     client.batch_execute("SELECT 1").await.unwrap();
 
     server.process().pause().unwrap();

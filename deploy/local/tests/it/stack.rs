@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::common::{stand_in, tools};
+use crate::common::{connect, stand_in, tools};
 use local::ready::http_status;
 use local::stack::{SharedServers, Stack, StackBuilder};
 use local::throwaway::Throwaway;
