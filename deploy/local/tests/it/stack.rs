@@ -35,9 +35,7 @@ async fn stacks_that_share_servers_have_databases_topics_and_ports_of_their_own(
     );
     for service in all {
         assert_eq!(http_status(service.ops(), "/readyz").await.unwrap(), 200);
-        let (client, connection) =
-            tokio_postgres::connect(service.database_url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
+        let (client, _connection) = connect(service.database_url()).await.unwrap();
         client.batch_execute("CREATE TABLE IF NOT EXISTS mine ()").await.unwrap();
     }
     tokio::try_join!(one.stop(), other.stop()).unwrap();
