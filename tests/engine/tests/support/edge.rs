@@ -7,6 +7,10 @@ use engine_tests::{
     DESCRIPTORS,
     counter::v1::{counter_service_client::CounterServiceClient, counter_service_server::CounterServiceServer},
 };
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use shared::{
     config::{AuthConfig, JwksSource},
     grpc::{self, Health, MAX_MESSAGE_BYTES, Server, Verifier},
@@ -144,14 +148,19 @@ pub fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
-/// Sends bytes as a message, whatever they are.
+/// Sends bytes as a message, whatever they are, by a client that keeps no deadline of its own: tonic's channel answers
+/// in the server's place once `grpc-timeout` is over.
 pub async fn raw(
-    channel: Channel,
+    edge: &Edge,
     path: &'static str,
     request: Request<Bytes>,
     compression: Option<CompressionEncoding>,
 ) -> Result<Response<Bytes>, Status> {
-    let mut client = tonic::client::Grpc::new(channel);
+    let mut connector = HttpConnector::new();
+    // Or the message would wait for the acknowledgement of its headers, for 40 ms.
+    connector.set_nodelay(true);
+    let transport = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+    let mut client = tonic::client::Grpc::with_origin(transport, format!("http://{}", edge.address).parse().unwrap());
     if let Some(encoding) = compression {
         client = client.send_compressed(encoding);
     }

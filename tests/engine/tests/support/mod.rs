@@ -1,5 +1,5 @@
 //! What the tests of the engine's edge share: issuers of tokens, and a real server with a counter's handlers behind it.
-#![allow(dead_code, reason = "every test binary uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nobody sees this but the tests beside it")]
 
@@ -8,7 +8,6 @@ mod edge;
 mod issuer;
 
 pub use counters::Counters;
-#[allow(unused_imports, reason = "every test binary uses its own part of this")]
 pub use edge::{Edge, authorized, raw, reason};
 pub use issuer::{AUDIENCE, ISSUER, Key, claims, jwks, unix_now};
 
