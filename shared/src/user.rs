@@ -39,3 +39,18 @@ impl fmt::Debug for UserId {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_1_to_255_characters_none_of_them_a_control() {
+        let (long, longer) = ("ü".repeat(255), "x".repeat(256));
+        for (text, sound) in
+            [("alice", true), ("auth0|7", true), (&long, true), ("", false), (&longer, false), ("a\u{0}", false)]
+        {
+            assert_eq!(UserId::new(text).is_some(), sound, "{text:?}");
+        }
+    }
+}

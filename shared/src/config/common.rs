@@ -67,6 +67,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// What a token's `aud` has to name.
     pub audience: String,
+    /// How long a key that isn't known waits for the next look at the keys.
+    pub reread_after: Duration,
 }
 
 /// Where a JSON Web Key Set is read.
@@ -235,7 +237,13 @@ impl AuthConfig {
         );
         let issuer = settings.get("JWT_ISSUER", Default::Required, "what a token's iss has to be", parse::text);
         let audience = settings.get("JWT_AUDIENCE", Default::Required, "what a token's aud has to name", parse::text);
-        Some(Self { jwks: jwks?, issuer: issuer?, audience: audience? })
+        let reread_after = settings.get(
+            "JWKS_REREAD_AFTER",
+            Default::To("1m"),
+            "how often at most the keys are read again when a token names one that isn't known",
+            parse::duration_or_none,
+        );
+        Some(Self { jwks: jwks?, issuer: issuer?, audience: audience?, reread_after: reread_after? })
     }
 }
 

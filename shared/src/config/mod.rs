@@ -28,6 +28,8 @@ mod common;
 pub mod parse;
 mod secret;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use common::{
     AuthConfig, CommonConfig, DatabaseConfig, Defaults, JwksSource, KafkaConfig, LimitsConfig, LogFormat,

@@ -160,3 +160,138 @@ impl Fields {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user::UserId;
+
+    enum Thing {}
+
+    /// The fields that a check finds at fault.
+    fn faults<T>(check: impl FnOnce(&mut Fields) -> T) -> Vec<String> {
+        let mut fields = Fields::new();
+        let _ = check(&mut fields);
+        fields.faults.into_iter().map(|fault| fault.field.into_owned()).collect()
+    }
+
+    #[test]
+    fn any_uuid_with_its_hyphens_is_an_id() {
+        for (text, sound) in [
+            ("0197a6c1-7d3e-7c1a-9b5e-0123456789ab", true),
+            ("0197A6C1-7D3E-7C1A-9B5E-0123456789AB", true),
+            ("00000000-0000-0000-0000-000000000000", true),
+            ("550e8400-e29b-41d4-a716-446655440000", true),
+            ("", false),
+            ("550e8400e29b41d4a716446655440000", false),
+            ("{550e8400-e29b-41d4-a716-446655440000}", false),
+            ("urn:uuid:550e8400-e29b-41d4-a716-446655440000", false),
+            ("550e8400-e29b-41d4-a716-44665544000g", false),
+            (" 550e8400-e29b-41d4-a716-44665544000", false),
+        ] {
+            assert_eq!(faults(|fields| fields.id::<Thing>("id", text)).is_empty(), sound, "{text:?}");
+        }
+        assert_eq!(Fields::new().optional_id::<Thing>("request_id", None), Some(None));
+        assert_eq!(faults(|fields| fields.optional_id::<Thing>("request_id", Some(""))), ["request_id"]);
+    }
+
+    #[test]
+    fn a_title_has_up_to_200_characters_none_of_them_a_control() {
+        let long = "🎫".repeat(200);
+        let longer = "x".repeat(201);
+        for (text, sound) in [
+            ("a", true),
+            (" ", true),
+            (" Fête à Zürich \u{202e}\u{200b} ", true), // formats (Cf) are no controls (Cc)
+            (&long, true),
+            ("", false),
+            (&longer, false),
+            ("a\nb", false),
+            ("a\u{0}", false),
+            ("\u{7f}", false),
+            ("\u{85}", false),
+        ] {
+            let mut fields = Fields::new();
+            assert_eq!(fields.title("title", text).as_deref(), sound.then_some(text), "{text:?}");
+            assert_eq!(fields.faults.is_empty(), sound);
+        }
+    }
+
+    #[test]
+    fn a_number_is_within_bounds_which_are_named_when_it_isnt() {
+        let mut fields = Fields::new();
+        assert_eq!(fields.number("quantity", 1, 1..=1_000_000), Some(1));
+        assert_eq!(fields.number("quantity", 1_000_000, 1..=1_000_000), Some(1_000_000));
+        assert_eq!(fields.number("quantity", 0, 1..=1_000_000), None);
+        assert_eq!(fields.number("version", i64::MIN, 0..=i64::MAX), None);
+        let fault = fields.finish(|| Some(())).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "InvalidArgument INVALID_ARGUMENT: \
+             quantity must be from 1 to 1000000; version must be from 0 to 9223372036854775807"
+        );
+    }
+
+    #[test]
+    fn a_price_is_in_a_known_currency_and_not_negative() {
+        for (given, expected) in [
+            (Some(("USD", 0)), vec![]),
+            (Some(("JPY", i64::MAX)), vec![]),
+            (None, vec!["price"]),
+            (Some(("USD", -1)), vec!["price.minor_units"]),
+            (Some(("usd", 1)), vec!["price.currency_code"]),
+            (Some(("", i64::MIN)), vec!["price.currency_code", "price.minor_units"]),
+        ] {
+            assert_eq!(faults(|fields| fields.price("price", given)), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_one_that_this_version_knows_and_not_unspecified() {
+        #[derive(Debug, PartialEq)]
+        struct Color(i32);
+        impl TryFrom<i32> for Color {
+            type Error = ();
+            fn try_from(number: i32) -> Result<Self, ()> {
+                (0..=2).contains(&number).then_some(Self(number)).ok_or(())
+            }
+        }
+        for (number, choice) in [(0, None), (1, Some(Color(1))), (2, Some(Color(2))), (3, None), (-1, None)] {
+            let mut fields = Fields::new();
+            assert_eq!(fields.choice::<Color>("color", number), choice, "{number}");
+            assert_eq!(fields.faults.is_empty(), choice.is_some());
+        }
+    }
+
+    #[test]
+    fn a_page_has_50_items_if_nobody_says_and_200_at_most() {
+        let listing = Listing::new("ListThings", &UserId::from_stored("alice"));
+        for (size, expected) in [
+            (None, Some(50)),
+            (Some(0), Some(50)),
+            (Some(1), Some(1)),
+            (Some(200), Some(200)),
+            (Some(201), Some(200)),
+            (Some(i32::MAX), Some(200)),
+            (Some(-1), None),
+            (Some(i32::MIN), None),
+        ] {
+            let page = Fields::new().page(&listing, size, "");
+            assert_eq!(page.map(|page| page.size), expected, "{size:?}");
+        }
+        assert_eq!(
+            faults(|fields| fields.page(&listing, Some(-1), "forged")),
+            ["page_size", "page_token"],
+            "both at once"
+        );
+        let last = uuid::Uuid::now_v7();
+        let page = Fields::new().page(&listing, None, &listing.token(last));
+        assert_eq!(page.and_then(|page| page.after), Some(last));
+    }
+
+    #[test]
+    fn a_check_that_refuses_without_a_fault_is_our_mistake() {
+        let fault = Fields::new().finish(|| None::<()>).unwrap_err();
+        assert_eq!(fault.reason(), "INTERNAL");
+    }
+}

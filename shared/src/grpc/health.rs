@@ -134,9 +134,12 @@ impl Health {
             if after == before {
                 return false;
             }
-            match after.is_serving() {
-                true => tracing::info!("serving"),
-                false => tracing::warn!(reasons = after.reasons.join("; "), "not serving"),
+            let reasons = after.reasons.join("; ");
+            match state.phase {
+                Phase::Ready if after.is_serving() => tracing::info!("serving"),
+                Phase::Ready => tracing::warn!(reasons, "not serving"),
+                // As it should be.
+                Phase::Starting | Phase::Stopping => tracing::debug!(reasons, "not serving"),
             }
             true
         });
@@ -169,5 +172,68 @@ impl HealthChanges {
     /// Waits for the next change; `false` if there will be none.
     pub(super) async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons(health: &Health) -> String {
+        health.readiness().reasons.join("; ")
+    }
+
+    #[test]
+    fn it_serves_from_when_it_is_ready_until_it_stops() {
+        let health = Health::starting();
+        assert_eq!(reasons(&health), "starting");
+        health.ready();
+        assert!(health.readiness().is_serving());
+        health.stopping();
+        assert_eq!(reasons(&health), "stopping");
+        health.ready();
+        assert_eq!(reasons(&health), "stopping", "for good");
+    }
+
+    #[test]
+    fn a_part_that_holds_it_back_gives_the_reason_until_it_lets_go() {
+        let health = Health::starting();
+        health.ready();
+        health.hold("outbox", "another database");
+        health.hold("auth", "no keys");
+        assert_eq!(reasons(&health), "auth: no keys; outbox: another database");
+        health.release("auth");
+        health.release("outbox");
+        assert!(health.readiness().is_serving());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_out_of_reach_counts_after_five_seconds_and_until_it_answers() {
+        let health = Health::starting();
+        health.ready();
+        health.database(true);
+        for (seconds, serving) in [(1, true), (4, true), (5, true), (6, false), (60, false)] {
+            let since = Instant::now();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            health.database(false);
+            assert_eq!(health.readiness().is_serving(), serving, "after {:?}", since.elapsed());
+            health.database(true);
+            assert!(health.readiness().is_serving());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_never_answers_is_out_of_reach_too() {
+        let health = Health::starting();
+        health.ready();
+        let prober = health.clone();
+        let probing = prober.probe_database(std::future::pending::<bool>);
+        let began = Instant::now();
+        tokio::select! {
+            () = probing => unreachable!("it asks until it is dropped"),
+            () = health.wait_for(false) => {}
+        }
+        let noticed = began.elapsed();
+        assert!(noticed > Duration::from_secs(5) && noticed < Duration::from_secs(8), "{noticed:?}");
     }
 }

@@ -96,3 +96,68 @@ impl Listing {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(list: &'static str, user: &str, status: Option<&str>, order: Option<&str>) -> Listing {
+        let user = UserId::from_stored(user);
+        Listing::new(list, &user).filter("status", status).filter("order_id", order)
+    }
+
+    #[test]
+    fn a_token_reads_back_in_its_own_listing_and_in_no_other() {
+        let id = Uuid::now_v7();
+        let own = ("ListOrders", "alice", Some("CREATED"), None);
+        let token = listing(own.0, own.1, own.2, own.3).token(id);
+        for (list, user, status, order, reads) in [
+            ("ListOrders", "alice", Some("CREATED"), None, true),
+            ("ListTickets", "alice", Some("CREATED"), None, false),
+            ("ListOrders", "bob", Some("CREATED"), None, false),
+            ("ListOrders", "alice", Some("COMPLETED"), None, false),
+            ("ListOrders", "alice", None, None, false),
+            ("ListOrders", "alice", None, Some("CREATED"), false),
+            ("ListOrders", "alice", Some("CREATED"), Some("1"), false),
+            // The same bytes, cut elsewhere.
+            ("ListOrdersa", "lice", Some("CREATED"), None, false),
+        ] {
+            let read = listing(list, user, status, order).read(&token);
+            assert_eq!(read, reads.then_some(id), "{list} {user} {status:?} {order:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_none() {
+        let listing = listing("ListOrders", "alice", None, None);
+        let token = listing.token(Uuid::now_v7());
+        let mut forged = URL_SAFE_NO_PAD.decode(&token).unwrap();
+        forged[15] ^= 1;
+        for text in [
+            "",
+            "x",
+            "no token",
+            &token[1..],
+            &format!("{token}AAAA"),
+            &format!("{token}="),
+            &URL_SAFE_NO_PAD.encode(forged),
+            &URL_SAFE_NO_PAD.encode(Uuid::now_v7().as_bytes()),
+        ] {
+            assert_eq!(listing.read(text), None, "{text:?}");
+        }
+        assert!(token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{token}");
+    }
+
+    #[test]
+    fn a_page_is_cut_where_the_next_begins() {
+        enum Thing {}
+        let listing = listing("ListThings", "alice", None, None);
+        let page = Page { size: 2, after: None };
+        for (rows, kept, more) in [(0, 0, false), (2, 2, false), (3, 2, true)] {
+            let mut rows: Vec<_> = (0..rows).map(|_| Id::<Thing>::new()).collect();
+            let token = listing.cut(&page, &mut rows, |id| *id);
+            assert_eq!(rows.len(), kept);
+            assert_eq!(listing.read(&token), more.then(|| rows[1].uuid()));
+        }
+    }
+}

@@ -101,3 +101,69 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::telemetry::{Span, TraceContext};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written while something happens.
+    fn logged(format: LogFormat, happens: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).event_format(Line(format)).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(subscriber.finish(), happens);
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    }
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    #[test]
+    fn a_line_of_json_has_the_fields_and_the_trace_whether_it_is_recorded_or_not() {
+        let span = Span::timer(TraceContext::parse(PARENT, None).as_ref(), "test");
+        let page = logged(LogFormat::Json, || span.within(|| tracing::warn!(tries = 3, name = "a \"b\"\n", "lost")));
+        let line: Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(page.lines().count(), 1);
+        for (field, expected) in [
+            ("level", Value::from("WARN")),
+            ("message", Value::from("lost")),
+            ("tries", Value::from(3)),
+            ("name", Value::from("a \"b\"\n")),
+            ("trace_id", Value::from("4bf92f3577b34da6a3ce929d0e0e4736")),
+            ("span_id", Value::from(hex(&span.context().span_id()))),
+        ] {
+            assert_eq!(line[field], expected, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_text_names_its_trace_and_one_outside_of_spans_none() {
+        let span = Span::timer(TraceContext::parse(PARENT, None).as_ref(), "test");
+        let page = logged(LogFormat::Text, || {
+            span.within(|| tracing::info!(tries = 3, "inside"));
+            tracing::info!("outside");
+        });
+        let lines: Vec<_> = page.lines().collect();
+        assert!(lines[0].ends_with("inside tries=3 trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{page}");
+        assert!(lines[1].ends_with(" INFO shared::telemetry::log::tests: outside"), "{page}");
+    }
+}

@@ -24,8 +24,6 @@ use crate::{
     user::UserId,
 };
 
-/// How long unknown keys wait for the next look at the set.
-const REREAD_AFTER: Duration = Duration::from_secs(60);
 /// Tokens whose checking is remembered: a signature costs more than all the rest of the edge.
 const REMEMBERED: usize = 8192;
 /// The part of a service that waits for keys, as its health names it.
@@ -91,7 +89,7 @@ impl Verifier {
         Ok(Self(Arc::new(Inner {
             source: Source::new(config)?,
             health: health.clone(),
-            reread_after: REREAD_AFTER,
+            reread_after: config.reread_after,
             known: watch::Sender::new(Known { keys: None, rereads: 0, last_reread: None }),
             wanted: Notify::new(),
             remembered: Mutex::default(),
@@ -99,7 +97,7 @@ impl Verifier {
     }
 
     /// Reads the keys, again and again until it is done once; then again whenever a token names a key that isn't known,
-    /// but not more than once a minute. Keys that can't be read again stay as they were.
+    /// but not more often than configured. Keys that can't be read again stay as they were.
     pub async fn keep_keys(&self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.keep()).await;
     }
