@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use diesel::{migration::MigrationSource, pg::Pg, sql_types::Bool};
+use diesel::{
+    migration::{Migration, MigrationSource},
+    pg::Pg,
+    sql_types::Bool,
+};
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -49,6 +53,7 @@ pub async fn migrate(
     database: &Database,
     service: impl MigrationSource<Pg> + Send + 'static,
 ) -> Result<(), MigrateError> {
+    distinct(&service).map_err(MigrateError::Migration)?;
     let mut conn = database.connect().await?.into_inner();
     // Polled, for a session that waits for a lock would stand in the way of an index built concurrently.
     let mut waited = Duration::ZERO;
@@ -68,4 +73,27 @@ pub async fn migrate(
     harness.run_pending_migrations(service).map_err(MigrateError::Migration)?;
     // The lock goes with the session.
     Ok(())
+}
+
+/// Diesel knows a migration by what stands before the first `_` of its name: were one of the service's known by the
+/// name of one of the engine's, it would count as done and be passed over in silence.
+fn distinct(service: &impl MigrationSource<Pg>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let engine: Vec<Box<dyn Migration<Pg>>> = ENGINE.migrations()?;
+    for migration in service.migrations()? {
+        let version = migration.name().version();
+        if engine.iter().any(|known| known.name().version() == version) {
+            return Err(format!("the migration {} has the version of one of the engine's", migration.name()).into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_that_would_be_passed_over_is_a_fault() {
+        assert!(distinct(&ENGINE).is_err());
+    }
 }

@@ -1,0 +1,211 @@
+//! A user, and what users do.
+
+use anyhow::{Context, Result, ensure};
+use contracts::{
+    expiration::v1::{Expiration, GetExpirationRequest, expiration_service_client::ExpirationServiceClient},
+    orders::v1::{
+        CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
+        order_service_client::OrderServiceClient,
+    },
+    tickets::v1::{
+        CreateTicketRequest, GetTicketRequest, Ticket, UpdateTicketRequest, WithdrawTicketRequest,
+        ticket_service_client::TicketServiceClient,
+    },
+    r#type::v1::Money,
+};
+use local::wait;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{SOON, World};
+
+/// A channel that says who calls.
+type Line = InterceptedService<Channel, Token>;
+
+/// Somebody with a token, and a line to each service.
+#[derive(Clone)]
+pub struct User {
+    /// The line to tickets, for calls that have no verb of their own here.
+    pub tickets: TicketServiceClient<Line>,
+    /// The line to orders.
+    pub orders: OrderServiceClient<Line>,
+    /// The line to expiration.
+    pub expiration: ExpirationServiceClient<Line>,
+}
+
+/// Adds a token to each call.
+#[derive(Clone)]
+pub struct Token(MetadataValue<Ascii>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+impl User {
+    pub(crate) fn new(world: &World, name: &str, roles: &[&str], replica: usize) -> Result<Self> {
+        let token = world.stack().signer().token(name, roles)?;
+        let token = Token(format!("Bearer {token}").parse()?);
+        let line = |service: &str| {
+            let replica = world.replica(service, replica).with_context(|| format!("there is no {service}"))?;
+            let channel = Endpoint::from_shared(format!("http://{}", replica.grpc()))?.connect_lazy();
+            anyhow::Ok(InterceptedService::new(channel, token.clone()))
+        };
+        Ok(Self {
+            tickets: TicketServiceClient::new(line("tickets")?),
+            orders: OrderServiceClient::new(line("orders")?),
+            expiration: ExpirationServiceClient::new(line("expiration")?),
+        })
+    }
+
+    /// Lists so many of a ticket at this many US cents each.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn lists(&self, title: &str, cents: i64, quantity: i32) -> Result<Ticket, Status> {
+        let request = CreateTicketRequest {
+            title: title.to_owned(),
+            price: Some(Money::of("USD", cents)),
+            quantity: Some(quantity),
+            request_id: None,
+        };
+        let answer = self.tickets.clone().create_ticket(request).await?.into_inner();
+        answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
+    }
+
+    /// The ticket as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn ticket(&self, id: &str) -> Result<Ticket, Status> {
+        let answer = self.tickets.clone().get_ticket(GetTicketRequest { id: id.to_owned() }).await?.into_inner();
+        answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
+    }
+
+    /// Changes a ticket's price.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn reprices(&self, id: &str, cents: i64) -> Result<Ticket, Status> {
+        let price = Some(Money::of("USD", cents));
+        let request = UpdateTicketRequest { id: id.to_owned(), price, ..UpdateTicketRequest::default() };
+        let answer = self.tickets.clone().update_ticket(request).await?.into_inner();
+        answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
+    }
+
+    /// Ends a ticket's sale.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn withdraws(&self, id: &str) -> Result<Ticket, Status> {
+        let request = WithdrawTicketRequest { id: id.to_owned() };
+        let answer = self.tickets.clone().withdraw_ticket(request).await?.into_inner();
+        answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
+    }
+
+    /// Orders so many of a ticket at the price that it was seen at.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn places(&self, ticket: &Ticket, quantity: i32) -> Result<Order, Status> {
+        self.places_as(CreateOrderRequest {
+            ticket_id: ticket.id.clone(),
+            quantity: Some(quantity),
+            unit_price: ticket.price.clone(),
+            request_id: None,
+        })
+        .await
+    }
+
+    /// Orders in just these words.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn places_as(&self, request: CreateOrderRequest) -> Result<Order, Status> {
+        let answer = self.orders.clone().create_order(request).await?.into_inner();
+        answer.order.ok_or_else(|| Status::internal("no order in the answer"))
+    }
+
+    /// The order as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn order(&self, id: &str) -> Result<Order, Status> {
+        let answer = self.orders.clone().get_order(GetOrderRequest { id: id.to_owned() }).await?.into_inner();
+        answer.order.ok_or_else(|| Status::internal("no order in the answer"))
+    }
+
+    /// Cancels an order.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn cancels(&self, id: &str) -> Result<Order, Status> {
+        let answer = self.orders.clone().cancel_order(CancelOrderRequest { id: id.to_owned() }).await?.into_inner();
+        answer.order.ok_or_else(|| Status::internal("no order in the answer"))
+    }
+
+    /// An order's timer as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn timer(&self, order_id: &str) -> Result<Expiration, Status> {
+        let request = GetExpirationRequest { order_id: order_id.to_owned() };
+        let answer = self.expiration.clone().get_expiration(request).await?.into_inner();
+        answer.expiration.ok_or_else(|| Status::internal("no expiration in the answer"))
+    }
+
+    /// Waits until an order has this status, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't in time.
+    pub async fn awaits_order(&self, id: &str, status: OrderStatus) -> Result<Order> {
+        wait::until(&format!("order {id} to be {}", status.as_str_name()), SOON, || async {
+            let order = self.order(id).await?;
+            ensure!(order.status() == status, "it is {} ({:?})", order.status().as_str_name(), order.cancel_reason());
+            Ok(order)
+        })
+        .await
+    }
+
+    /// Waits until an order is cancelled for this reason, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It isn't in time, or for another.
+    pub async fn awaits_cancellation(&self, id: &str, reason: CancelReason) -> Result<Order> {
+        let order = self.awaits_order(id, OrderStatus::Cancelled).await?;
+        ensure!(order.cancel_reason() == reason, "cancelled for another reason: {:?}", order.cancel_reason());
+        Ok(order)
+    }
+
+    /// Waits until a ticket's stock is so much available, reserved and sold, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It isn't in time.
+    pub async fn awaits_stock(&self, id: &str, available: i32, reserved: i32, sold: i32) -> Result<Ticket> {
+        wait::until(&format!("stock of {available} available, {reserved} reserved, {sold} sold"), SOON, || async {
+            let ticket = self.ticket(id).await?;
+            let stock = (ticket.available, ticket.reserved, ticket.sold);
+            ensure!(stock == (available, reserved, sold), "it is {stock:?}");
+            Ok(ticket)
+        })
+        .await
+    }
+}
