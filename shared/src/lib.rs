@@ -1,11 +1,20 @@
 //! The engine of every service. It knows no service: what a service is, it is told through traits.
 
+pub mod backoff;
 pub mod clock;
+pub mod command;
 pub mod config;
+pub mod db;
+pub mod engine;
 pub mod grpc;
 pub mod id;
+pub mod inbox;
+pub mod kafka;
 pub mod money;
 pub mod ops;
+pub mod outbox;
+pub mod program;
 pub mod telemetry;
+pub mod timers;
 pub mod user;
 pub mod version;

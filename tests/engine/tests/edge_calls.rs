@@ -217,6 +217,40 @@ async fn a_stream_outlives_its_callers_timeout_header_and_ends_when_the_server_s
 }
 
 #[tokio::test]
+async fn a_caller_who_goes_away_is_counted_and_the_handler_dropped() {
+    let (edge, token) = edge().await;
+    let mut client = edge.client().await;
+    let call =
+        tokio::time::timeout(Duration::from_millis(100), client.create_counter(authorized(titled("never"), &token)));
+    assert!(call.await.is_err(), "the caller gave up");
+    awaited("the handler to be dropped", edge.counters.dropped.cancelled()).await;
+    let rpc = r#"rpc="counter.v1.CounterService/CreateCounter""#;
+    awaited("the call to be counted", async {
+        while edge.metric(&format!(r#"grpc_server_calls_total{{{rpc},code="CANCELLED"}}"#)).await < 1.0 {}
+    })
+    .await;
+    assert_eq!(edge.metric(&format!("grpc_server_calls_in_flight{{{rpc}}}")).await, 0.0);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_lets_calls_end_and_gives_up_on_those_that_dont() {
+    let (edge, token) = edge().await;
+    let mut client = edge.client().await;
+    let mut calls = tokio::task::JoinSet::new();
+    calls.spawn(async move { client.create_counter(authorized(titled("never"), &token)).await });
+    awaited("the call to begin", async {
+        while edge.counters.calls.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let began = Instant::now();
+    edge.stop().await;
+    assert!(began.elapsed() >= support::DRAIN, "it waited for the call");
+}
+
+#[tokio::test]
 async fn a_list_goes_on_where_its_page_ended() {
     let (edge, token) = edge().await;
     let mut client = edge.client().await;

@@ -1,0 +1,122 @@
+//! `local run`: the whole system on this machine, as `make run` has it. In: a checkout and a port offset. Out: endpoints and a line
+//! that begins with `ready`, on standard output; what happens later, on standard error. It ends with everything stopped.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::checkout::Checkout;
+use crate::progress::say;
+use crate::service::{SERVICES, ServiceSpec};
+use crate::stack::Stack;
+use crate::supervise::supervise;
+use crate::tools::Tools;
+
+/// What `local run` is told.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Moves every port by so many.
+    #[arg(long, env = "TICKETING_PORT_OFFSET", default_value_t = 0)]
+    pub port_offset: u16,
+    /// Runs the binaries that are there, beside this one, without building them.
+    #[arg(long)]
+    pub no_build: bool,
+}
+
+/// Runs the stack until Ctrl-C, SIGTERM or SIGHUP, and then stops it. A second signal stops it at once.
+///
+/// # Errors
+/// When it can't be built, started or stopped cleanly.
+pub async fn run(tools: &Tools, options: Run) -> Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let checkout = Checkout::here()?;
+    let _lock = checkout.lock(options.port_offset)?;
+    let present: Vec<_> = SERVICES.iter().filter(|spec| spec.exists_in(checkout.root())).collect();
+
+    let stack = tokio::select! {
+        stack = create(tools, &options, &checkout, &present) => stack?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    let begun = Instant::now();
+    let started = tokio::select! {
+        started = stack.start() => started.map(|()| true),
+        () = signals.next() => Ok(false),
+    };
+    if let Ok(true) = started {
+        announce(&stack, begun);
+        tokio::select! {
+            () = supervise(&stack) => {}
+            () = signals.next() => {}
+        }
+    }
+    say("stopping; once more to stop at once");
+    tokio::select! {
+        stopped = stack.stop() => started.and(stopped)?,
+        // Whatever still runs is killed when the stack is dropped.
+        () = signals.next() => return Ok(ExitCode::from(130)),
+    }
+    say("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ports are asked first of all: nobody should wait for a build to hear that one is taken.
+async fn create(tools: &Tools, options: &Run, checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<Stack> {
+    let mut builder = Stack::builder().fixed_ports(options.port_offset).inherit_env();
+    builder = builder.state(checkout.state(options.port_offset), checkout.keys());
+    for spec in present {
+        builder = builder.service(spec.name)?;
+    }
+    builder.check_ports()?;
+    if !options.no_build {
+        build(checkout, present).await?;
+    }
+    builder.create(tools).await
+}
+
+async fn build(checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<()> {
+    if present.is_empty() {
+        return Ok(());
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release"]).current_dir(checkout.root()).kill_on_drop(true);
+    cargo.args(present.iter().flat_map(|spec| ["-p", spec.name]));
+    let status = cargo.status().await.context("running cargo")?;
+    ensure!(status.success(), "the services can't be built ({status})");
+    Ok(())
+}
+
+fn announce(stack: &Stack, begun: Instant) {
+    if let Some(postgres) = stack.postgres() {
+        println!("Postgres    {}", postgres.url("postgres"));
+    }
+    if let Some(kafka) = stack.kafka() {
+        println!("Kafka       {}", kafka.brokers());
+    }
+    for service in stack.services() {
+        println!("{:<11} gRPC {}, http://{}/readyz, /metrics", service.name(), service.grpc(), service.ops());
+    }
+    println!("logs        {}", stack.dir().join("logs").display());
+    println!("a token     make -s token USER=alice");
+    println!("ready after {:.1} s; Ctrl-C stops it", begun.elapsed().as_secs_f32());
+}
+
+/// What asks us to end. Each kind is caught from the beginning, also where a shell has started us with it ignored.
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The programs that the stack and its tests need. In: a tool's name. Out: where it is; what is missing has been fetched by then, into
+//! a cache outside the checkout. It never changes the checkout, and touches the system only through apt-get.
+//!
+//! A tool is a folder of the cache whose name holds its version, complete once it holds the file `complete`. It is made under a lock,
+//! in its final place: a Python venv has its own path written into it, and can't be renamed into place. A folder without the mark is
+//! what an interrupted run has left, and made anew.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use crate::progress::{say, step};
+
+const KAFKA: &str = "4.1.0";
+const KAFKA_POM: &str = include_str!("../pom.xml");
+const GRPCURL: &str = "1.9.4";
+const BUF: &str = "1.75.0";
+const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
+const OLDEST_POSTGRES: u32 = 15;
+
+/// A fetch is tried this often, with 2, 4 and 8 s between: a hiccup of the network passes, a mistake doesn't.
+const ATTEMPTS: u32 = 4;
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tool {
+    /// The folder of Postgres's programs.
+    Postgres,
+    /// The folder of the broker's jars, its command-line tools among them.
+    Kafka,
+    /// A gRPC client for the command line.
+    Grpcurl,
+    /// Lint and breaking-change checks of the contracts.
+    Buf,
+    /// A Python interpreter that has kafka-python and protobuf: a client in another language.
+    Python,
+}
+
+impl Tool {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::Buf, Self::Python];
+}
+
+/// Finds the tools, and fetches what is missing.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    cache: PathBuf,
+}
+
+impl Tools {
+    /// With the cache at `$TICKETING_CACHE`, or else `$XDG_CACHE_HOME/ticketing-local`, or else `~/.cache/ticketing-local`.
+    ///
+    /// # Errors
+    /// When none of these variables is set, nor HOME.
+    pub fn from_env() -> Result<Self> {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = var("TICKETING_CACHE")
+            .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("ticketing-local")))
+            .or_else(|| var("HOME").map(|dir| dir.join(".cache/ticketing-local")))
+            .context("no place for the cache: set TICKETING_CACHE or HOME")?;
+        Ok(Self::at(std::path::absolute(cache)?))
+    }
+
+    /// With the cache in this folder; an absolute path.
+    pub fn at(cache: PathBuf) -> Self {
+        Self { cache }
+    }
+
+    /// The cache's folder.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Where `tool` is: see [`Tool`] for what each path names.
+    ///
+    /// # Errors
+    /// When it is missing and can't be fetched; with the command that a person could run.
+    pub async fn find(&self, tool: Tool) -> Result<PathBuf> {
+        match tool {
+            Tool::Postgres => self.postgres().await,
+            Tool::Kafka => self.kafka().await,
+            Tool::Grpcurl => self.grpcurl().await,
+            Tool::Buf => self.buf().await,
+            Tool::Python => self.python().await,
+        }
+    }
+
+    /// The folder of the programs of a Postgres, 15 or later; Debian's package if there is none.
+    ///
+    /// # Errors
+    /// When there is none and apt-get may not or can't install it.
+    pub async fn postgres(&self) -> Result<PathBuf> {
+        if let Some(bin) = installed_postgres() {
+            return Ok(bin);
+        }
+        self.apt_install("postgresql", "the services' databases").await?;
+        installed_postgres()
+            .with_context(|| format!("no Postgres {OLDEST_POSTGRES} or later, even after installing it"))
+    }
+
+    /// The `java` program; Debian's package if there is none.
+    ///
+    /// # Errors
+    /// When there is none and apt-get may not or can't install it.
+    pub async fn java(&self) -> Result<PathBuf> {
+        if let Some(home) = std::env::var_os("JAVA_HOME") {
+            let java = PathBuf::from(home).join("bin/java");
+            if java.exists() {
+                return Ok(java);
+            }
+        }
+        self.program("java", "openjdk-17-jre-headless", "Kafka").await
+    }
+
+    /// The folder of Kafka's jars, for a class path.
+    ///
+    /// # Errors
+    /// When they can't be fetched.
+    pub async fn kafka(&self) -> Result<PathBuf> {
+        let mut hasher = DefaultHasher::new();
+        KAFKA_POM.hash(&mut hasher);
+        let name = format!("kafka-{KAFKA}-{:08x}", hasher.finish() as u32);
+        let what = format!("fetching Kafka {KAFKA} with Maven, 55 MB, once");
+        self.fetched(&name, &what, async |dir| {
+            let mvn = self.program("mvn", "maven", "fetching Kafka").await?;
+            let pom = dir.join("pom.xml");
+            fs::write(&pom, KAFKA_POM)?;
+            retried(async || {
+                let mut maven = Command::new(&mvn);
+                maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
+                maven.arg(format!("-DoutputDirectory={}", dir.join("libs").display()));
+                run(maven).await
+            })
+            .await
+        })
+        .await
+        .map(|dir| dir.join("libs"))
+    }
+
+    /// The program grpcurl.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes Go.
+    pub async fn grpcurl(&self) -> Result<PathBuf> {
+        let what = format!("building grpcurl {GRPCURL} with Go, about a minute, once");
+        self.fetched(&format!("grpcurl-{GRPCURL}"), &what, async |dir| {
+            let go =
+                on_path("go").context("grpcurl is built with Go, 1.21 or later: install it from https://go.dev/dl")?;
+            retried(async || {
+                let mut install = Command::new(&go);
+                install.arg("install").arg(format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@v{GRPCURL}"));
+                install.env("GOBIN", dir);
+                run(install).await
+            })
+            .await
+        })
+        .await
+        .map(|dir| dir.join("grpcurl"))
+    }
+
+    /// The program buf.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes Python.
+    pub async fn buf(&self) -> Result<PathBuf> {
+        let package = format!("buf-bin=={BUF}");
+        self.venv(&format!("buf-{BUF}"), &[&package]).await.map(|dir| dir.join("bin/buf"))
+    }
+
+    /// The interpreter of a venv with kafka-python and protobuf.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes Python.
+    pub async fn python(&self) -> Result<PathBuf> {
+        let name = format!("python-{}", PYTHON_PACKAGES.join("-").replace("==", "-"));
+        self.venv(&name, PYTHON_PACKAGES).await.map(|dir| dir.join("bin/python"))
+    }
+
+    async fn venv(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
+        let what = format!("fetching {} with pip, once", packages.join(" and "));
+        self.fetched(name, &what, async |dir| {
+            let python = self.program("python3", "python3", "a venv").await?;
+            let mut venv = Command::new(&python);
+            venv.args(["-m", "venv", "--clear"]).arg(dir);
+            if run(venv).await.is_err() {
+                // Debian keeps the module's half in a package of its own.
+                self.apt_install("python3-venv", "a venv").await?;
+                let mut again = Command::new(&python);
+                again.args(["-m", "venv", "--clear"]).arg(dir);
+                run(again).await?;
+            }
+            retried(async || {
+                let mut pip = Command::new(dir.join("bin/pip"));
+                pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages);
+                run(pip).await
+            })
+            .await
+        })
+        .await
+    }
+
+    /// The folder `name` of the cache, filled by `fill` unless it is there already.
+    async fn fetched(&self, name: &str, what: &str, fill: impl AsyncFn(&Path) -> Result<()>) -> Result<PathBuf> {
+        let dir = self.cache.join(name);
+        let mark = dir.join("complete");
+        if mark.exists() {
+            return Ok(dir);
+        }
+        let _lock = self.lock(name).await?;
+        if mark.exists() {
+            return Ok(dir);
+        }
+        let fetch = async {
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => fs::create_dir_all(&dir)?,
+            }
+            fill(&dir).await?;
+            File::create(&mark).with_context(|| format!("marking {}", dir.display()))
+        };
+        step(&format!("{what}, into {}", dir.display()), fetch).await?;
+        Ok(dir)
+    }
+
+    /// A program on the PATH, installed as Debian's `package` if it isn't there.
+    async fn program(&self, name: &str, package: &str, what_for: &str) -> Result<PathBuf> {
+        if let Some(path) = on_path(name) {
+            return Ok(path);
+        }
+        self.apt_install(package, what_for).await?;
+        on_path(name).with_context(|| format!("{name} isn't on the PATH, even after installing {package}"))
+    }
+
+    async fn apt_install(&self, package: &str, what_for: &str) -> Result<()> {
+        let by_hand = format!("sudo apt-get update && sudo apt-get install -y {package}");
+        ensure!(on_path("apt-get").is_some(), "{what_for}: install {package}; on Debian: {by_hand}");
+        let root = nix::unistd::geteuid().is_root();
+        if !root {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "true"]);
+            ensure!(
+                run(sudo).await.is_ok(),
+                "{package} is missing ({what_for}) and sudo asks for a password; run: {by_hand}"
+            );
+        }
+        let apt = |args: &[&str]| {
+            let mut apt = if root { Command::new("env") } else { Command::new("sudo") };
+            if !root {
+                apt.args(["-n", "env"]);
+            }
+            apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
+            apt
+        };
+        let _lock = self.lock("apt").await?;
+        let install = retried(async || {
+            // A fresh machine has no lists of packages, or old ones.
+            run(apt(&["update"])).await?;
+            run(apt(&["install", "-y", "--no-install-recommends", package])).await
+        });
+        step(&format!("installing {package} with apt-get, for {what_for}, once"), install)
+            .await
+            .with_context(|| format!("{package} is missing ({what_for}); try by hand: {by_hand}"))
+    }
+
+    /// Held while something is fetched, so that two runs don't fetch it both; goes with the process, however it ends.
+    async fn lock(&self, name: &str) -> Result<File> {
+        fs::create_dir_all(&self.cache).with_context(|| format!("making the cache {}", self.cache.display()))?;
+        let path = self.cache.join(format!("{name}.lock"));
+        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        if file.try_lock().is_err() {
+            say(format_args!("waiting for another run that fetches {name}"));
+            return Ok(tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??);
+        }
+        Ok(file)
+    }
+}
+
+/// Runs a program that fetches something; its output is shown only if it fails.
+async fn run(mut command: Command) -> Result<()> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.with_context(|| format!("running {name}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let tail: Vec<_> = text.lines().rev().take(15).map(|line| format!("    {line}\n")).collect();
+    bail!("{name} failed ({}):\n{}", output.status, tail.into_iter().rev().collect::<String>())
+}
+
+async fn retried(mut attempt: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let mut pause = Duration::from_secs(2);
+    for left in (0..ATTEMPTS).rev() {
+        match attempt().await {
+            Err(error) if left > 0 => {
+                say(format_args!("{error:#}"));
+                say(format_args!("trying again in {} s, {left} more times", pause.as_secs()));
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(())
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// The newest of those on the PATH and where Debian and Red Hat put them.
+fn installed_postgres() -> Option<PathBuf> {
+    let beside_path = on_path("postgres").and_then(|path| Some(path.parent()?.to_owned()));
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|dir| dir.path().join("bin"));
+    let red_hat = fs::read_dir("/usr")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|dir| dir.file_name().to_str()?.starts_with("pgsql-").then(|| dir.path().join("bin")));
+    let known = versions.chain(red_hat).chain(beside_path);
+    known
+        .filter_map(|bin| Some((postgres_version(&bin)?, bin)))
+        .filter(|(version, _)| *version >= OLDEST_POSTGRES)
+        .max_by_key(|(version, _)| *version)
+        .map(|(_, bin)| bin)
+}
+
+/// "postgres (PostgreSQL) 15.18 (Debian …)" → 15.
+fn postgres_version(bin: &Path) -> Option<u32> {
+    if !bin.join("initdb").exists() {
+        return None;
+    }
+    let output = std::process::Command::new(bin.join("postgres")).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.split_once("PostgreSQL) ")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}

@@ -1,0 +1,1 @@
+DROP TABLE outbox_cursor, outbox, inbox_offsets, request_ids, writers;

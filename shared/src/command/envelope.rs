@@ -1,0 +1,34 @@
+//! A command with what belongs to it and not to the attempt: when it was given, by whose trace, once or many times.
+
+use super::Claim;
+use crate::{
+    clock::{self, Timestamp},
+    telemetry::TraceContext,
+};
+
+/// A command on its way.
+#[derive(Debug)]
+pub struct Envelope<C> {
+    /// What is asked for.
+    pub command: C,
+    /// When it was asked.
+    pub now: Timestamp,
+    /// The span of the work that asked.
+    pub trace: TraceContext,
+    /// What makes repeating it harmless, if its caller wants that.
+    pub claim: Option<Claim>,
+}
+
+impl<C> Envelope<C> {
+    /// A command given now.
+    pub fn new(command: C, trace: TraceContext) -> Self {
+        Self { command, now: clock::now(), trace, claim: None }
+    }
+
+    /// To be done once, however often it comes.
+    #[must_use]
+    pub fn once(mut self, claim: Option<Claim>) -> Self {
+        self.claim = claim;
+        self
+    }
+}

@@ -1,0 +1,243 @@
+//! The callers' lane: a bounded queue, and the task that takes what is waiting as one batch.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{CommandMetrics, Envelope, Patience, Refusal as _, Service, Unit, UnitOutcome, Writer, service::Domain};
+use crate::{backoff::Backoff, db::Database};
+
+/// The limits of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneConfig {
+    /// Commands that may wait, at least 1; one more is refused.
+    pub queue: usize,
+    /// Commands a transaction, at least 1.
+    pub batch: usize,
+}
+
+/// What a command led to.
+#[derive(Clone, Debug)]
+pub enum Done<State> {
+    /// It was done, or had nothing left to do: the state now.
+    Now(State),
+    /// The request with this id was done before, and made this resource then.
+    Before(Uuid),
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure<R> {
+    /// The rules forbid it.
+    Refused(R),
+    /// Its request id stands for a request with another content.
+    RequestIdReused,
+    /// The queue is full.
+    Overloaded,
+    /// The database can't be reached, or what the command is about stays locked. Nothing was done.
+    Unavailable,
+    /// The deadline passed. It may still happen if it had begun.
+    DeadlineExceeded,
+    /// A bug, or a value that the database rejects. Nothing was done.
+    Internal,
+}
+
+type Answer<S> = Result<Done<<S as Domain>::State>, Failure<<S as Domain>::Refusal>>;
+
+struct Pending<S: Service> {
+    unit: Unit<S::Command>,
+    deadline: Instant,
+    answer: oneshot::Sender<Answer<S>>,
+}
+
+/// Hands commands to the write path and awaits what becomes of them. Cheap to clone.
+pub struct Lane<S: Service> {
+    queue: mpsc::Sender<Pending<S>>,
+    metrics: Arc<CommandMetrics>,
+}
+
+impl<S: Service> Clone for Lane<S> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), metrics: self.metrics.clone() }
+    }
+}
+
+impl<S: Service> Lane<S> {
+    /// Gives a command and awaits its outcome. Dropping the future doesn't take the command back: once it has begun it
+    /// is finished.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn submit(&self, envelope: Envelope<S::Command>, deadline: std::time::Instant) -> Answer<S> {
+        let deadline = Instant::from_std(deadline);
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
+        self.queue.try_send(pending).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Failure::Unavailable,
+        })?;
+        self.metrics.queued(QUEUE, self.queue.max_capacity() - self.queue.capacity());
+        let outcome = match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            // The lane ended before it took the command.
+            Ok(Err(_)) => Err(Failure::Unavailable),
+            Err(_) => Err(Failure::DeadlineExceeded),
+        };
+        if let Err(Failure::Refused(refusal)) = &outcome {
+            self.metrics.refused(refusal.reason());
+        }
+        outcome
+    }
+
+    /// Like [`submit`](Self::submit), but a refusal that may only mean that this service hasn't heard yet what its
+    /// caller has is tried again, up to 2 s within the deadline.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn submit_when_heard(
+        &self,
+        envelope: impl Fn() -> Envelope<S::Command>,
+        deadline: std::time::Instant,
+        unheard: impl Fn(&S::Refusal) -> bool,
+    ) -> Answer<S> {
+        let until = (std::time::Instant::now() + HEARING).min(deadline);
+        let mut wait = FIRST_WAIT;
+        loop {
+            let outcome = self.submit(envelope(), deadline).await;
+            match &outcome {
+                Err(Failure::Refused(refusal)) if unheard(refusal) && std::time::Instant::now() + wait < until => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                _ => return outcome,
+            }
+        }
+    }
+}
+
+/// How long a call waits for what another service was just seen to say.
+const HEARING: Duration = Duration::from_secs(2);
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+const QUEUE: &str = "calls";
+const ASIDE: &str = "calls-aside";
+
+/// The lane of a service's callers, and the task that works it off until it is told to stop and has drained.
+pub fn lane<S: Service>(
+    config: LaneConfig,
+    publishes: &'static str,
+    database: Database,
+    metrics: Arc<CommandMetrics>,
+    outbox: Arc<Notify>,
+    stop: CancellationToken,
+) -> (Lane<S>, impl Future<Output = ()> + Send + 'static) {
+    let (queue, waiting) = mpsc::channel(config.queue.max(1));
+    let (set_aside, aside) = mpsc::channel(config.queue.max(1));
+    let writer =
+        |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
+    let main = work_off(waiting, writer(QUEUE), config.batch.max(1), Some(set_aside), stop.clone());
+    let slow = work_off(aside, writer(ASIDE), config.batch.max(1), None, stop.clone());
+    let task = async move {
+        tokio::join!(main, slow);
+    };
+    (Lane { queue, metrics }, task)
+}
+
+/// Takes what is waiting as one batch, again and again. What is locked is handed aside, where waiting for it stands in
+/// nobody's way; there it is tried again until its deadline.
+async fn work_off<S: Service>(
+    mut waiting: mpsc::Receiver<Pending<S>>,
+    mut writer: Writer<S>,
+    batch: usize,
+    aside: Option<mpsc::Sender<Pending<S>>>,
+    stop: CancellationToken,
+) {
+    let mut taken: Vec<Pending<S>> = Vec::with_capacity(batch);
+    let mut again: Vec<Pending<S>> = Vec::new();
+    let mut backoff = Backoff::new();
+    loop {
+        taken.append(&mut again);
+        if taken.is_empty() {
+            let received = tokio::select! {
+                received = waiting.recv_many(&mut taken, batch) => received,
+                () = stop.cancelled(), if !waiting.is_closed() => {
+                    waiting.close();
+                    continue;
+                }
+            };
+            if received == 0 {
+                return;
+            }
+        } else {
+            // Something is tried again: others may as well come along.
+            while taken.len() < batch
+                && let Ok(pending) = waiting.try_recv()
+            {
+                taken.push(pending);
+            }
+        }
+        let now = Instant::now();
+        let (units, replies): (Vec<_>, Vec<_>) = taken
+            .drain(..)
+            .filter_map(|pending| match pending.deadline > now {
+                true => Some((pending.unit, (pending.deadline, pending.answer))),
+                false => {
+                    // Never begun, so it never happens. Whoever asked may have gone.
+                    let _ = pending.answer.send(Err(Failure::DeadlineExceeded));
+                    None
+                }
+            })
+            .unzip();
+        let outcomes = writer.execute(&units, None, Patience::Caller, true).await;
+        let mut locked = false;
+        for ((unit, (deadline, answer)), outcome) in units.into_iter().zip(replies).zip(outcomes) {
+            let reply = match outcome {
+                UnitOutcome::Done(Some(state)) => Ok(Done::Now(state)),
+                UnitOutcome::Before(resource) => Ok(Done::Before(resource)),
+                UnitOutcome::Refused(refusal) => Err(Failure::Refused(refusal)),
+                UnitOutcome::RequestIdReused => Err(Failure::RequestIdReused),
+                UnitOutcome::Unavailable => Err(Failure::Unavailable),
+                UnitOutcome::Again => {
+                    again.push(Pending { unit, deadline, answer });
+                    continue;
+                }
+                UnitOutcome::Locked => {
+                    let pending = Pending { unit, deadline, answer };
+                    match &aside {
+                        Some(aside) => {
+                            if let Err(full) = aside.try_send(pending) {
+                                let _ = full.into_inner().answer.send(Err(Failure::Unavailable));
+                            }
+                        }
+                        None => {
+                            locked = true;
+                            again.push(pending);
+                        }
+                    }
+                    continue;
+                }
+                UnitOutcome::Impossible(why) => {
+                    tracing::error!(lane = QUEUE, why, "a command can't be done");
+                    Err(Failure::Internal)
+                }
+                // Only what comes from Kafka has a partition, and only callers' commands come this way.
+                UnitOutcome::Done(None) | UnitOutcome::Fenced | UnitOutcome::Behind => Err(Failure::Internal),
+            };
+            // Whoever asked may have gone; what was done stays done.
+            let _ = answer.send(reply);
+        }
+        if locked {
+            backoff.wait(&stop).await;
+        } else {
+            backoff = Backoff::new();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a service tells the engine about itself.
+
+use std::{fmt::Debug, future::Future};
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use crate::{clock::Timestamp, telemetry::TraceContext};
+
+/// The rules of one service, pure: no I/O, no clock, no chance. Lives in its `domain.rs`.
+pub trait Domain: Sized + Send + Sync + 'static {
+    /// What a command is decided on: its aggregate, or that there is none yet.
+    type State: Clone + Send + Sync + 'static;
+    /// What is asked for.
+    type Command: Send + Sync + 'static;
+    /// What happened.
+    type Event: Send + Sync;
+    /// Why something is not done.
+    type Refusal: Refusal;
+
+    /// Judges a command. No events: it was done already.
+    ///
+    /// # Errors
+    ///
+    /// The rules forbid it. From a caller that is an answer; from Kafka it means that something is wrong, and stops
+    /// the event's partition.
+    fn decide(state: &Self::State, command: &Self::Command, now: Timestamp) -> Result<Vec<Self::Event>, Self::Refusal>;
+
+    /// The state after an event. Total: whatever was decided can be applied.
+    fn apply(state: Self::State, event: &Self::Event) -> Self::State;
+}
+
+/// Why a command was refused, as a value.
+pub trait Refusal: Clone + Debug + Send + Sync + 'static {
+    /// In UPPER_SNAKE_CASE, one of few: what metrics count it by.
+    fn reason(&self) -> &'static str;
+}
+
+/// How a service's state is kept. Lives in its `store.rs`.
+pub trait Store: Domain {
+    /// All that the commands of a batch are about.
+    type Loaded: WorkingSet<Self>;
+
+    /// Locks the commands' roots, alone and in the order of their ids, table by table, and then reads what hangs under
+    /// them by statements of their own: a join in the locking statement would show a root as it is beside children as
+    /// they were.
+    ///
+    /// Statements are to be polled together, in order (`try_join!`), so that they travel together.
+    fn load(
+        conn: &AsyncPgConnection,
+        commands: &[&Self::Command],
+    ) -> impl Future<Output = QueryResult<Self::Loaded>> + Send;
+
+    /// Writes back what was changed: one statement a table, polled together.
+    fn save(conn: &AsyncPgConnection, loaded: &Self::Loaded) -> impl Future<Output = QueryResult<()>> + Send;
+}
+
+/// States in memory between loading and saving.
+pub trait WorkingSet<D: Domain>: Send + Sync {
+    /// What this command is decided on.
+    fn state(&self, command: &D::Command) -> D::State;
+
+    /// That state after the command: to be saved.
+    fn replace(&mut self, command: &D::Command, state: D::State);
+}
+
+/// How events become messages. Lives in a service's `events.rs`.
+pub trait Publish: Domain {
+    /// The message that tells others of an event, which led to this state; `None` if it is nobody else's business.
+    fn publish(state: &Self::State, event: &Self::Event) -> Option<Message>;
+
+    /// The trace in which this aggregate's story is told from its beginning, if it has one of its own. Events that
+    /// another trace caused are told there all the same, with a link to their cause.
+    fn story(state: &Self::State) -> Option<&TraceContext> {
+        let _ = state;
+        None
+    }
+}
+
+/// A service, as far as the write path is concerned.
+pub trait Service: Store + Publish {}
+
+impl<T: Store + Publish> Service for T {}
+
+/// An event as others are told of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Orders messages of one key among each other, and places them on a partition.
+    pub key: String,
+    /// The kind of event: `order.created`.
+    pub kind: &'static str,
+    /// The encoded protobuf.
+    pub payload: Vec<u8>,
+}

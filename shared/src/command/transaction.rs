@@ -1,0 +1,303 @@
+//! One transaction: from BEGIN to COMMIT in two round trips.
+
+use diesel::{
+    QueryResult,
+    result::Error,
+    sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::{
+    Envelope, Service, Unit, UnitOutcome,
+    batch::{self, Outgoing, Verdict},
+    claims::{self, Claim, Claimed, Claims},
+};
+use crate::{
+    db::{Fixed, Prepared},
+    outbox,
+    timers::{Due, Timed},
+};
+
+/// What a transaction is to do.
+pub(crate) struct Work<'a, C> {
+    /// The units, in their order.
+    pub(crate) units: &'a [&'a Unit<C>],
+    /// The offsets that move with them.
+    pub(crate) moves: &'a [Move],
+    pub(crate) source: Source<'a>,
+    /// Whether callers wait for the states that their commands led to.
+    pub(crate) answers: bool,
+    /// Wait for others' locks for this attempt only as long as a search for the one that is stuck can afford.
+    pub(crate) impatient: bool,
+}
+
+impl<C> Work<'_, C> {
+    fn commands(&self) -> Vec<&C> {
+        self.units.iter().flat_map(|unit| &unit.commands).map(|envelope| &envelope.command).collect()
+    }
+}
+
+/// Who reads what, and what is told about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// The topic that this service's events go to.
+    pub(crate) publishes: &'static str,
+    /// The group and topic that the units' offsets are of.
+    pub(crate) reads: Option<(&'a str, &'a str)>,
+}
+
+/// The offset of a partition, moved with the effects of the messages before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) partition: i32,
+    /// What the database is believed to hold.
+    pub(crate) expected: i64,
+    pub(crate) next: i64,
+}
+
+/// A transaction that has decided and not yet committed.
+pub(super) enum Decided<S: Service> {
+    /// To be committed.
+    Ready(Box<Ready<S>>),
+    /// Units that a message brought and that can't be done: by index, with what became of them.
+    Impossible(Vec<(usize, UnitOutcome<S>)>),
+}
+
+pub(super) struct Ready<S: Service> {
+    /// One for each unit.
+    pub(super) outcomes: Vec<UnitOutcome<S>>,
+    loaded: S::Loaded,
+    outgoing: Vec<Outgoing>,
+    forget: Vec<Claim>,
+    /// Whether there is anything that a commit would keep.
+    pub(super) dirty: bool,
+}
+
+impl<S: Service> Ready<S> {
+    pub(super) fn events(&self) -> usize {
+        self.outgoing.len()
+    }
+}
+
+struct Begin;
+impl Fixed for Begin {
+    const SQL: &'static str = "BEGIN";
+}
+
+struct Impatient;
+impl Fixed for Impatient {
+    const SQL: &'static str = "SET LOCAL lock_timeout = '50ms'";
+}
+
+struct Commit;
+impl Fixed for Commit {
+    const SQL: &'static str = "COMMIT";
+}
+
+struct MoveWriter;
+impl Fixed for MoveWriter {
+    const SQL: &'static str = "UPDATE writers SET batch = $2, moved_at = now() WHERE id = $1 AND batch = $2 - 1";
+}
+
+struct MoveOffsets;
+impl Fixed for MoveOffsets {
+    // Locked in order first, so that a consumer that lost its partitions and the one that has them now wait for each
+    // other in one order.
+    const SQL: &'static str = "\
+        WITH mine AS (SELECT * FROM unnest($3, $4, $5) AS mine (partition, expected, next)), \
+        locked AS ( \
+            SELECT partition FROM inbox_offsets \
+            WHERE consumer_group = $1 AND topic = $2 AND partition = ANY ($3) ORDER BY partition FOR UPDATE) \
+        UPDATE inbox_offsets held SET next_offset = mine.next FROM mine JOIN locked USING (partition) \
+        WHERE held.consumer_group = $1 AND held.topic = $2 AND held.partition = mine.partition \
+            AND held.next_offset = mine.expected \
+        RETURNING held.partition";
+}
+
+#[derive(diesel::QueryableByName)]
+struct Moved {
+    #[diesel(sql_type = Integer)]
+    partition: i32,
+}
+
+/// Statements of the transaction itself go the same way as all others, as prepared ones: futures that are polled
+/// together then reach the server in their order even while some statement is being prepared for the first time.
+async fn run<T: Fixed>(conn: &AsyncPgConnection) -> QueryResult<()> {
+    Prepared::<T, _>::with(|sql| sql).execute(&mut &*conn).await?;
+    Ok(())
+}
+
+async fn move_writer(conn: &AsyncPgConnection, writer: Uuid, batch: i64) -> QueryResult<()> {
+    let moved = Prepared::<MoveWriter, _>::with(|sql| sql.bind::<SqlUuid, _>(writer).bind::<BigInt, _>(batch))
+        .execute(&mut &*conn)
+        .await?;
+    // Cleaned away after days of idling, or moved by who knows whom: the writer starts over with another row.
+    if moved == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// The partitions whose offset moved: those that are still ours.
+async fn move_offsets(conn: &AsyncPgConnection, source: Source<'_>, moves: &[Move]) -> QueryResult<Vec<i32>> {
+    let Some((group, topic)) = source.reads.filter(|_| !moves.is_empty()) else { return Ok(Vec::new()) };
+    let rows = Prepared::<MoveOffsets, _>::with(|sql| {
+        sql.bind::<Text, _>(group)
+            .bind::<Text, _>(topic)
+            .bind::<Array<Integer>, _>(moves.iter().map(|held| held.partition).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.expected).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.next).collect::<Vec<_>>())
+    })
+    .load::<Moved>(&mut &*conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.partition).collect())
+}
+
+/// The first half: everything up to the decision. The transaction stays open.
+pub(super) async fn begin<S: Service>(
+    conn: &AsyncPgConnection,
+    writer: Uuid,
+    batch: i64,
+    work: &Work<'_, S::Command>,
+) -> QueryResult<Decided<S>> {
+    let commands = work.commands();
+    let wanted: Vec<&Claim> =
+        work.units.iter().flat_map(|unit| &unit.commands).filter_map(|envelope| envelope.claim.as_ref()).collect();
+    let patience = async { if work.impatient { run::<Impatient>(conn).await } else { Ok(()) } };
+    let (_, _, _, moved, claims, loaded) = futures_util::try_join!(
+        run::<Begin>(conn),
+        patience,
+        move_writer(conn, writer, batch),
+        move_offsets(conn, work.source, work.moves),
+        claims::claim(conn, &wanted),
+        S::load(conn, &commands),
+    )?;
+    Ok(decide(work, &moved, &claims, loaded))
+}
+
+/// The beginning of a transaction about what is due.
+pub(super) async fn claim_due<S: Timed>(
+    conn: &AsyncPgConnection,
+    writer: Uuid,
+    batch: i64,
+    limit: usize,
+) -> QueryResult<Vec<Due<S::Command>>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (_, _, due) =
+        futures_util::try_join!(run::<Begin>(conn), move_writer(conn, writer, batch), S::claim_due(conn, limit))?;
+    Ok(due)
+}
+
+/// What follows in that transaction, up to the decision.
+pub(super) async fn load_and_decide<S: Service>(
+    conn: &AsyncPgConnection,
+    work: &Work<'_, S::Command>,
+) -> QueryResult<Decided<S>> {
+    let loaded = S::load(conn, &work.commands()).await?;
+    Ok(decide(work, &[], &Claims::default(), loaded))
+}
+
+/// Decides every unit whose partition is still ours and whose request was not done before.
+fn decide<S: Service>(
+    work: &Work<'_, S::Command>,
+    moved: &[i32],
+    claims: &Claims,
+    mut loaded: S::Loaded,
+) -> Decided<S> {
+    let mut ready = Vec::with_capacity(work.units.len());
+    let mut impossible = Vec::new();
+    let mut halted = Vec::new();
+    let mut outgoing = Vec::new();
+    let mut refused: Vec<(&Claim, S::Refusal)> = Vec::new();
+    let mut changed = false;
+    for (index, unit) in work.units.iter().enumerate() {
+        let outcome = match unit.at {
+            Some(at) if !moved.contains(&at.partition) => UnitOutcome::Fenced,
+            Some(at) if halted.contains(&at.partition) => UnitOutcome::Behind,
+            _ => {
+                let mut outcome = UnitOutcome::Done(None);
+                for envelope in &unit.commands {
+                    outcome = match claimed(claims, envelope, &refused) {
+                        Some(answered) => answered,
+                        None => match batch::decide::<S>(&mut loaded, envelope, work.source.publishes, &mut outgoing) {
+                            Verdict::Accepted { changed: this } => {
+                                changed |= this;
+                                UnitOutcome::Done(work.answers.then(|| state::<S>(&loaded, envelope)))
+                            }
+                            Verdict::Refused(refusal) => {
+                                refused.extend(envelope.claim.as_ref().map(|claim| (claim, refusal.clone())));
+                                UnitOutcome::Refused(refusal)
+                            }
+                            Verdict::Panicked(message) => UnitOutcome::Impossible(message),
+                        },
+                    };
+                    if outcome.blocks() {
+                        break;
+                    }
+                }
+                match unit.at.filter(|_| outcome.blocks()) {
+                    // Its effects so far are in memory among the others': the attempt is void.
+                    Some(at) => {
+                        halted.push(at.partition);
+                        impossible.push((index, outcome));
+                        UnitOutcome::Behind
+                    }
+                    None => outcome,
+                }
+            }
+        };
+        ready.push(outcome);
+    }
+    if !impossible.is_empty() {
+        return Decided::Impossible(impossible);
+    }
+    let accepted_claims = ready.iter().zip(work.units).any(|(outcome, unit)| {
+        matches!(outcome, UnitOutcome::Done(_)) && unit.commands.iter().any(|envelope| envelope.claim.is_some())
+    });
+    let dirty = changed || accepted_claims || !moved.is_empty();
+    // What a panic claimed is taken back like what was refused.
+    let void = ready.iter().zip(work.units).filter(|(outcome, _)| matches!(outcome, UnitOutcome::Impossible(_)));
+    let void = void.flat_map(|(_, unit)| &unit.commands).filter_map(|envelope| envelope.claim.clone());
+    let forget = refused.iter().map(|(claim, _)| (*claim).clone()).chain(void).collect();
+    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, outgoing, forget, dirty }))
+}
+
+fn state<S: Service>(loaded: &S::Loaded, envelope: &Envelope<S::Command>) -> S::State {
+    use super::WorkingSet;
+    loaded.state(&envelope.command)
+}
+
+/// The answer to a request that its id alone decides; `None` if it is the first.
+fn claimed<S: Service>(
+    claims: &Claims,
+    envelope: &Envelope<S::Command>,
+    refused: &[(&Claim, S::Refusal)],
+) -> Option<UnitOutcome<S>> {
+    let claim = envelope.claim.as_ref()?;
+    let first_was_refused = |resource| refused.iter().find(|(first, _)| first.resource() == resource);
+    match claims.of(claim) {
+        Claimed::First => None,
+        Claimed::Again { resource } => Some(match first_was_refused(resource) {
+            // The same request at the same instant: the same answer.
+            Some((_, refusal)) => UnitOutcome::Refused(refusal.clone()),
+            None => UnitOutcome::Before(resource),
+        }),
+        Claimed::Reused { resource } => Some(match first_was_refused(resource) {
+            Some(_) => UnitOutcome::Again,
+            None => UnitOutcome::RequestIdReused,
+        }),
+    }
+}
+
+/// The second half: what was decided, and the commit. Once it has been sent, only the writer's row says what became of
+/// it.
+pub(super) async fn commit<S: Service>(conn: &AsyncPgConnection, ready: &Ready<S>) -> QueryResult<()> {
+    let forget: Vec<&Claim> = ready.forget.iter().collect();
+    // An error before the COMMIT aborts the transaction, and the server then answers the COMMIT with a rollback; that
+    // error is the result here, for an answer to COMMIT counts only when all before it went well.
+    futures_util::try_join!(
+        S::save(conn, &ready.loaded),
+        claims::forget(conn, &forget),
+        outbox::append(conn, &ready.outgoing),
+        run::<Commit>(conn),
+    )?;
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! A writer: one stream of transactions over a connection of its own. Retries what the infrastructure is to blame for,
+//! finds out what became of a commit whose answer was lost, and narrows down which command the database objects to.
+
+use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+
+use diesel::{
+    OptionalExtension, QueryResult,
+    result::Error,
+    sql_types::{BigInt, Uuid as SqlUuid},
+};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    CommandMetrics, Envelope, Service, Unit, UnitOutcome, Work,
+    transaction::{self, Decided, Source},
+};
+use crate::{
+    backoff::Backoff,
+    clock::Timestamp,
+    db::{Conn, Database, Fault, Fixed, Prepared},
+    inbox::Positions,
+    telemetry::{Span, TraceContext},
+    timers::{Timed, TimerMetrics},
+};
+
+/// How long a fault of the infrastructure is to be borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Somebody waits for an answer: "not now" is one.
+    Caller,
+    /// Until it is over; nothing may be skipped.
+    Endless,
+}
+
+pub(crate) struct Writer<S> {
+    lane: &'static str,
+    publishes: &'static str,
+    database: Database,
+    metrics: Arc<CommandMetrics>,
+    /// Wakes this process's relay.
+    outbox: Arc<Notify>,
+    stop: CancellationToken,
+    conn: Option<Conn>,
+    row: Option<Row>,
+    service: PhantomData<fn() -> S>,
+}
+
+/// The writer's row, as far as it is known.
+#[derive(Clone, Copy)]
+struct Row {
+    id: Uuid,
+    /// The last batch known to be committed.
+    batch: i64,
+}
+
+/// How an attempt ended that did not commit.
+enum Failed {
+    Rejected(String),
+    Locked,
+    /// The database can't be reached, or the program ends.
+    Unavailable,
+}
+
+/// An attempt that settled: committed, or void for a reason that the work itself gave.
+enum Settled<S: Service> {
+    Committed(Vec<UnitOutcome<S>>),
+    Impossible(Vec<(usize, UnitOutcome<S>)>),
+}
+
+struct Register;
+impl Fixed for Register {
+    const SQL: &'static str = "INSERT INTO writers (id, batch) VALUES ($1, 0)";
+}
+
+struct Resolve;
+impl Fixed for Resolve {
+    const SQL: &'static str = "SELECT batch FROM writers WHERE id = $1 FOR UPDATE";
+}
+
+#[derive(diesel::QueryableByName)]
+struct Batch {
+    #[diesel(sql_type = BigInt)]
+    batch: i64,
+}
+
+impl<S: Service> Writer<S> {
+    /// `lane` is what logs and metrics call it; `publishes` the topic that the service's events go to.
+    pub(crate) fn new(
+        lane: &'static str,
+        publishes: &'static str,
+        database: Database,
+        metrics: Arc<CommandMetrics>,
+        outbox: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        metrics.introduce(lane);
+        Self { lane, publishes, database, metrics, outbox, stop, conn: None, row: None, service: PhantomData }
+    }
+
+    /// Whether the program is to end.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Does all units, in as few transactions as the database allows, and says what became of each. `positions` are
+    /// the offsets that move with them, if they came from Kafka.
+    pub(crate) async fn execute(
+        &mut self,
+        units: &[Unit<S::Command>],
+        mut positions: Option<&mut Positions>,
+        patience: Patience,
+        answers: bool,
+    ) -> Vec<UnitOutcome<S>> {
+        let mut outcomes: Vec<Option<UnitOutcome<S>>> = units.iter().map(|_| None).collect();
+        // Parts still to be done, the first on top, and whether they are a search for what is stuck.
+        let mut parts = vec![((0..units.len()).collect::<Vec<_>>(), false)];
+        // By partition, the first unit that was not done: those behind it have to wait.
+        let mut blocked: HashMap<i32, usize> = HashMap::new();
+        while let Some((mut part, impatient)) = parts.pop() {
+            if !blocked.is_empty() {
+                part.retain(|index| {
+                    let at = units[*index].at;
+                    let behind = at.and_then(|at| blocked.get(&at.partition)).is_some_and(|first| first < index);
+                    if behind {
+                        outcomes[*index] = Some(UnitOutcome::Behind);
+                    }
+                    !behind
+                });
+            }
+            if part.is_empty() {
+                continue;
+            }
+            let these: Vec<&Unit<S::Command>> = part.iter().map(|index| &units[*index]).collect();
+            let moves = positions.as_deref().map(|positions| positions.moves(&these)).unwrap_or_default();
+            let reads = positions.as_deref().map(Positions::source);
+            let source = Source { publishes: self.publishes, reads };
+            let work = Work { units: &these, moves: &moves, source, answers, impatient };
+            let settled = self.settle(&work, patience).await;
+            let mut record = |index: usize, outcome: UnitOutcome<S>| {
+                if let Some(at) = units[index].at.filter(|_| outcome.blocks()) {
+                    let first = blocked.entry(at.partition).or_insert(index);
+                    *first = index.min(*first);
+                }
+                outcomes[index] = Some(outcome);
+            };
+            match settled {
+                Ok(Settled::Committed(settled)) => {
+                    if let Some(positions) = positions.as_deref_mut() {
+                        positions.moved(&moves, &these, &settled);
+                    }
+                    part.into_iter().zip(settled).for_each(|(index, outcome)| record(index, outcome));
+                }
+                Ok(Settled::Impossible(culprits)) => {
+                    culprits.into_iter().for_each(|(index, outcome)| record(part[index], outcome));
+                    part.retain(|index| outcomes[*index].is_none());
+                    parts.push((part, impatient));
+                }
+                Err(Failed::Unavailable) => {
+                    part.into_iter().for_each(|index| record(index, UnitOutcome::Unavailable));
+                }
+                Err(failed) if part.len() == 1 => {
+                    let outcome = match failed {
+                        Failed::Rejected(why) => UnitOutcome::Impossible(why),
+                        _ => UnitOutcome::Locked,
+                    };
+                    record(part[0], outcome);
+                }
+                Err(failed) => {
+                    tracing::info!(lane = self.lane, commands = part.len(), "halving a batch that did not go through");
+                    self.metrics.halved(self.lane);
+                    let second = part.split_off(part.len() / 2);
+                    let search = impatient || matches!(failed, Failed::Locked);
+                    parts.push((second, search));
+                    parts.push((part, search));
+                }
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(UnitOutcome::Unavailable)).collect()
+    }
+
+    /// One transaction, however often it takes.
+    async fn settle(&mut self, work: &Work<'_, S::Command>, patience: Patience) -> Result<Settled<S>, Failed> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.attempt(work).await {
+                Ok(settled) => return Ok(settled),
+                Err(Some(failed)) => return Err(failed),
+                Err(None) => {}
+            }
+            if self.stop.is_cancelled() || (patience == Patience::Caller && backoff.tried() >= CALLER_TRIES) {
+                return Err(Failed::Unavailable);
+            }
+            backoff.wait(&self.stop).await;
+        }
+    }
+
+    /// Claims timers that are due and does what they are about, in one transaction; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the infrastructure, which is logged; or timers that can't be fired.
+    pub(crate) async fn execute_due(&mut self, limit: usize, timers: &TimerMetrics) -> Result<usize, ()>
+    where
+        S: Timed,
+    {
+        let row = self.ready().await?;
+        let Some(conn) = self.conn.as_ref() else { return Err(()) };
+        let begun = Instant::now();
+        let claimed = match transaction::claim_due::<S>(conn, row.id, row.batch + 1, limit).await {
+            Ok(due) => due,
+            Err(error) => {
+                self.aborted(error).await;
+                return Err(());
+            }
+        };
+        if claimed.is_empty() {
+            self.rollback().await;
+            return Ok(0);
+        }
+        let due: Vec<Timestamp> = claimed.iter().map(|due| due.at).collect();
+        let (units, spans): (Vec<_>, Vec<_>) = claimed
+            .into_iter()
+            .map(|due| {
+                let span = Span::timer(due.trace.as_ref(), self.lane);
+                let commands = vec![Envelope::new(due.command, span.context().clone())];
+                (Unit { commands, at: None }, span)
+            })
+            .unzip();
+        let these: Vec<&Unit<S::Command>> = units.iter().collect();
+        let source = Source { publishes: self.publishes, reads: None };
+        let work = Work { units: &these, moves: &[], source, answers: false, impatient: false };
+        let settled = match transaction::load_and_decide::<S>(conn, &work).await {
+            Ok(decided) => self.finish(decided, row, &work, begun).await,
+            Err(error) => Err(self.aborted(error).await),
+        };
+        let outcomes = match settled {
+            Ok(Settled::Committed(outcomes)) => outcomes,
+            // Nothing is left of the attempt: these timers are still due.
+            Err(None) => return Err(()),
+            // One of them is at fault: the ordinary way finds out which.
+            _ => self.execute(&units, None, Patience::Endless, false).await,
+        };
+        drop(spans);
+        timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
+        match outcomes.iter().find(|outcome| outcome.blocks()) {
+            None => Ok(outcomes.len()),
+            Some(outcome) => {
+                tracing::error!(lane = self.lane, why = outcome.why(), "a timer can't be fired");
+                Err(())
+            }
+        }
+    }
+
+    /// Tries once. `Err(None)` is a fault of the infrastructure that left nothing behind.
+    async fn attempt(&mut self, work: &Work<'_, S::Command>) -> Result<Settled<S>, Option<Failed>> {
+        let row = self.ready().await.map_err(|()| None)?;
+        // Just made ready.
+        let Some(conn) = self.conn.as_ref() else { return Err(None) };
+        let begun = Instant::now();
+        match transaction::begin::<S>(conn, row.id, row.batch + 1, work).await {
+            Ok(decided) => self.finish(decided, row, work, begun).await,
+            Err(error) => Err(self.aborted(error).await),
+        }
+    }
+
+    /// From the decision to the commit.
+    async fn finish(
+        &mut self,
+        decided: Decided<S>,
+        row: Row,
+        work: &Work<'_, S::Command>,
+        begun: Instant,
+    ) -> Result<Settled<S>, Option<Failed>> {
+        let ready = match decided {
+            Decided::Ready(ready) => ready,
+            Decided::Impossible(culprits) => {
+                self.rollback().await;
+                return Ok(Settled::Impossible(culprits));
+            }
+        };
+        if !ready.dirty {
+            self.rollback().await;
+            return Ok(Settled::Committed(ready.outcomes));
+        }
+        let batch = row.batch + 1;
+        let size = work.units.len();
+        let commands = work.units.iter().flat_map(|unit| &unit.commands);
+        let links: Vec<TraceContext> =
+            commands.map(|envelope| &envelope.trace).filter(|trace| trace.sampled()).cloned().collect();
+        let span = Span::transaction(self.lane, size, &links);
+        let decided_at = Instant::now();
+        let Some(conn) = self.conn.as_ref() else { return Err(None) };
+        if let Err(error) = transaction::commit(conn, &ready).await {
+            match conn.fault(&error) {
+                Fault::Infrastructure => {
+                    tracing::warn!(lane = self.lane, %error, "a commit's answer was lost");
+                    self.metrics.faulted(self.lane);
+                    self.conn = None;
+                    if !self.committed(row.id, batch).await {
+                        return Err(None);
+                    }
+                }
+                fault => return Err(self.void(fault, error).await),
+            }
+        }
+        self.row = Some(Row { batch, ..row });
+        if ready.events() > 0 {
+            self.outbox.notify_one();
+        }
+        drop(span);
+        self.metrics.committed(self.lane, size, ready.events(), begun.elapsed(), decided_at.elapsed());
+        Ok(Settled::Committed(ready.outcomes))
+    }
+
+    /// An error before COMMIT was sent: nothing is committed.
+    async fn aborted(&mut self, error: Error) -> Option<Failed> {
+        if matches!(error, Error::NotFound) {
+            tracing::warn!(lane = self.lane, "the writer's row is gone: starting over with another");
+            self.row = None;
+            self.rollback().await;
+            return None;
+        }
+        let fault = self.conn.as_ref().map_or(Fault::Infrastructure, |conn| conn.fault(&error));
+        self.void(fault, error).await
+    }
+
+    async fn void(&mut self, fault: Fault, error: Error) -> Option<Failed> {
+        match fault {
+            Fault::Rejected => {
+                self.rollback().await;
+                Some(Failed::Rejected(error.to_string()))
+            }
+            Fault::Locked => {
+                self.rollback().await;
+                Some(Failed::Locked)
+            }
+            Fault::Infrastructure => {
+                tracing::warn!(lane = self.lane, %error, "a transaction failed, and will be tried again");
+                self.metrics.faulted(self.lane);
+                self.conn = None;
+                None
+            }
+        }
+    }
+
+    async fn rollback(&mut self) {
+        if let Some(conn) = &mut self.conn
+            && conn.batch_execute("ROLLBACK").await.is_err()
+        {
+            self.conn = None;
+        }
+    }
+
+    /// A connection and a registered row.
+    async fn ready(&mut self) -> Result<Row, ()> {
+        if self.conn.is_none() {
+            match self.database.connect_writer().await {
+                Ok(conn) => self.conn = Some(conn),
+                Err(error) => {
+                    tracing::warn!(lane = self.lane, %error, "no connection to write with");
+                    self.metrics.faulted(self.lane);
+                    return Err(());
+                }
+            }
+        }
+        if let Some(row) = self.row {
+            return Ok(row);
+        }
+        let row = Row { id: Uuid::now_v7(), batch: 0 };
+        match self.register(row.id).await {
+            Ok(_) => {
+                self.row = Some(row);
+                Ok(row)
+            }
+            Err(error) => {
+                tracing::warn!(lane = self.lane, %error, "can't register a writer");
+                self.conn = None;
+                Err(())
+            }
+        }
+    }
+
+    async fn register(&self, id: Uuid) -> QueryResult<usize> {
+        let Some(conn) = self.conn.as_ref() else { return Err(Error::NotFound) };
+        Prepared::<Register, _>::with(|sql| sql.bind::<SqlUuid, _>(id)).execute(&mut &**conn).await
+    }
+
+    /// Whether a batch whose COMMIT was sent got through. Locking the writer's row waits for the backend that may still
+    /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all.
+    async fn committed(&mut self, writer: Uuid, batch: i64) -> bool {
+        let mut backoff = Backoff::new();
+        loop {
+            if let Ok(conn) = self.database.connect_writer().await {
+                let found = Prepared::<Resolve, _>::with(|sql| sql.bind::<SqlUuid, _>(writer))
+                    .get_result::<Batch>(&mut &*conn)
+                    .await
+                    .optional();
+                match found {
+                    Ok(found) => {
+                        let committed = found.is_some_and(|row| row.batch == batch);
+                        tracing::info!(lane = self.lane, committed, "the writer's row told what became of the commit");
+                        self.conn = Some(conn);
+                        return committed;
+                    }
+                    Err(error) => tracing::warn!(lane = self.lane, %error, "can't tell yet what became of a commit"),
+                }
+            }
+            if self.stop.is_cancelled() && backoff.tried() >= CALLER_TRIES {
+                return false;
+            }
+            backoff.wait(&self.stop).await;
+        }
+    }
+}
+
+/// Enough to bridge a connection that was cut, too few to keep a caller waiting for a server that is away.
+const CALLER_TRIES: u32 = 3;

@@ -1,0 +1,68 @@
+//! What an error of the database means for the work that met it.
+
+use diesel::result::{DatabaseErrorKind, Error};
+
+use super::sqlstate::SqlState;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The database will never take this work: some command in it is at fault.
+    Rejected,
+    /// A row stayed locked by another for longer than `lock_timeout`.
+    Locked,
+    /// Nothing is wrong with the work: try again, on a new connection.
+    Infrastructure,
+}
+
+/// Judges an error by its SQLSTATE, where the server gave one.
+///
+/// Rejected is what the data is to blame for: the classes 22 (data exception), 23 (integrity constraint violation) and
+/// 54 (program limit exceeded). Everything that isn't known to be the work's own fault is taken for a fault of the
+/// infrastructure, which retries: a stall that an operator sees beats work that is given up.
+pub fn fault(error: &Error, state: Option<SqlState>) -> Fault {
+    match (state, error) {
+        (Some([b'2', b'2' | b'3', ..] | [b'5', b'4', ..]), _) => Fault::Rejected,
+        (Some(state), _) if &state == b"55P03" => Fault::Locked,
+        (Some(_), _) => Fault::Infrastructure,
+        // Never left this process: a value that can't be written for Postgres.
+        (None, Error::SerializationError(_) | Error::QueryBuilderError(_)) => Fault::Rejected,
+        (
+            None,
+            Error::DatabaseError(
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation
+                | DatabaseErrorKind::ExclusionViolation
+                | DatabaseErrorKind::RestrictViolation,
+                _,
+            ),
+        ) => Fault::Rejected,
+        (None, _) => Fault::Infrastructure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_data_is_to_blame_for_is_rejected() {
+        for (state, expected) in [
+            (b"22021", Fault::Rejected),       // a zero byte in a text
+            (b"23505", Fault::Rejected),       // unique
+            (b"23514", Fault::Rejected),       // check
+            (b"54000", Fault::Rejected),       // an index row too large
+            (b"55P03", Fault::Locked),         // lock_timeout
+            (b"40P01", Fault::Infrastructure), // deadlock
+            (b"25P03", Fault::Infrastructure), // idle in transaction
+            (b"53100", Fault::Infrastructure), // disk full
+            (b"57P01", Fault::Infrastructure), // shutting down
+            (b"42P01", Fault::Infrastructure), // a table is missing: not migrated yet
+        ] {
+            assert_eq!(fault(&Error::NotFound, Some(*state)), expected, "{}", String::from_utf8_lossy(state));
+        }
+        assert_eq!(fault(&Error::BrokenTransactionManager, None), Fault::Infrastructure);
+    }
+}

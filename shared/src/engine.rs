@@ -1,0 +1,417 @@
+//! The engine's parts, plugged together for one service, from the first port to the last offset.
+//!
+//! A service says what it is ([`Plan`]) and what it serves; this starts everything, says when it is ready, and ends it
+//! in the one order in which nothing is lost.
+
+use std::{future::Future, sync::Arc};
+
+use diesel::sql_types::Integer;
+use diesel_async::RunQueryDsl;
+use diesel_migrations::EmbeddedMigrations;
+use futures_util::future::BoxFuture;
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, Notify},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    backoff::Backoff,
+    command::{self, CommandMetrics, Lane, LaneConfig, Service},
+    config::CommonConfig,
+    db::{self, Conn, Database, Fixed, Pool, Prepared},
+    grpc::{self, BindError, Health, ServeError, Server, Verifier},
+    inbox::{Consumer, ConsumerConfig, InboxMetrics, Subscription},
+    kafka::{KafkaConfig, TopicConfig, ensure_topic},
+    ops::{self, Metrics},
+    outbox::{self, OutboxMetrics, Relay, RelayConfig},
+    timers::{Timed, TimerMetrics, Timers},
+};
+
+/// What a service is.
+pub struct Plan<S: Service> {
+    /// Its name: of its process in logs and traces, and in its events' source.
+    pub name: &'static str,
+    /// The topic that its events go to.
+    pub topic: &'static str,
+    /// What it reads.
+    pub subscriptions: &'static [Subscription<S::Command>],
+    /// The full names of the gRPC services that it serves.
+    pub services: &'static [&'static str],
+    /// The encoded `FileDescriptorSet` that describes them.
+    pub descriptors: &'static [u8],
+    /// Its own tables.
+    pub migrations: fn() -> EmbeddedMigrations,
+}
+
+/// Why a service ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A port can't be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// gRPC can't be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The operators' HTTP server ended.
+    #[error("the operators' server ended: {0}")]
+    Ops(#[from] std::io::Error),
+    /// No HTTP client for keys.
+    #[error("no HTTP client can be made: {0}")]
+    Http(#[from] reqwest::Error),
+    /// Something that a setting let through can't be used after all.
+    #[error("{0}")]
+    Setting(String),
+    /// Migrating failed.
+    #[error(transparent)]
+    Migrate(#[from] db::MigrateError),
+    /// A part ended that should not have: a bug.
+    #[error("a part of the engine ended by itself: {0}")]
+    Part(String),
+}
+
+type Background = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// A service's engine, not started yet.
+pub struct Engine<S: Service> {
+    plan: Plan<S>,
+    config: CommonConfig,
+    database: Database,
+    kafka: KafkaConfig,
+    pool: Pool,
+    health: Health,
+    metrics: Metrics,
+    commands: Arc<CommandMetrics>,
+    outbox: Arc<Notify>,
+    lane: Lane<S>,
+    lane_task: BoxFuture<'static, ()>,
+    /// Ends the lane, once nobody submits any more.
+    lane_stop: CancellationToken,
+    /// Ends the sources of work.
+    sources_stop: CancellationToken,
+    background: Vec<(&'static str, Background)>,
+    grpc_listener: TcpListener,
+    ops_listener: TcpListener,
+}
+
+/// How long a group waits for a member that fell silent: the least that brokers accept by default. A member that comes
+/// back late does no harm, for its offsets fence it.
+const SESSION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(6);
+
+impl<S: Service> Engine<S> {
+    /// Opens the ports, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// A port is taken, or a setting can't be used.
+    pub async fn open(plan: Plan<S>, config: CommonConfig) -> Result<Self, RunError> {
+        let grpc_listener = grpc::bind("GRPC_ADDR", config.grpc_address).await?;
+        let ops_listener = grpc::bind("OPS_ADDR", config.ops_address).await?;
+        let database = database(plan.name, &config)?;
+        let kafka = KafkaConfig {
+            brokers: config.kafka.brokers.clone(),
+            prefix: config.kafka.topic_prefix.clone(),
+            client_id: plan.name.to_owned(),
+        };
+        let pool = Pool::new(database.clone(), config.database.pool);
+        let metrics = Metrics::new();
+        let commands = Arc::new(CommandMetrics::new(&metrics));
+        let outbox = Arc::new(Notify::new());
+        let lane_stop = CancellationToken::new();
+        let limits = LaneConfig { queue: config.limits.write_queue, batch: config.limits.write_batch };
+        let (lane, task) = command::lane::<S>(
+            limits,
+            plan.topic,
+            database.clone(),
+            commands.clone(),
+            outbox.clone(),
+            lane_stop.clone(),
+        );
+        Ok(Self {
+            plan,
+            config,
+            database,
+            kafka,
+            pool,
+            health: Health::starting(),
+            metrics,
+            commands,
+            outbox,
+            lane,
+            lane_task: Box::pin(task),
+            lane_stop,
+            sources_stop: CancellationToken::new(),
+            background: Vec::new(),
+            grpc_listener,
+            ops_listener,
+        })
+    }
+
+    /// Where handlers give their commands.
+    pub fn lane(&self) -> Lane<S> {
+        self.lane.clone()
+    }
+
+    /// Where handlers read.
+    pub fn pool(&self) -> Pool {
+        self.pool.clone()
+    }
+
+    /// Fires this service's timers besides.
+    #[must_use]
+    pub fn with_timers(mut self, name: &'static str) -> Self
+    where
+        S: Timed,
+    {
+        let timers = Timers::<S>::new(
+            name,
+            self.config.limits.consumer_batch,
+            self.plan.topic,
+            self.database.clone(),
+            self.commands.clone(),
+            Arc::new(TimerMetrics::new(&self.metrics)),
+            self.outbox.clone(),
+            self.sources_stop.clone(),
+        );
+        self.background.push((name, Box::new(|stop| Box::pin(timers.run(stop)))));
+        self
+    }
+
+    /// Runs until it is told to stop, and then ends in order: it is no longer served; calls, consumers and timers end;
+    /// the write path drains; the relay flushes and gives its lease back; connections close.
+    ///
+    /// # Errors
+    ///
+    /// A part ended by itself.
+    pub async fn run(mut self, routes: Routes, stop: CancellationToken) -> Result<(), RunError> {
+        let verifier = Verifier::new(&self.config.auth, &self.health)?;
+        let server = Server::new(
+            self.plan.services,
+            self.plan.descriptors,
+            routes,
+            verifier.clone(),
+            self.health.clone(),
+            &self.metrics,
+        )?
+        .drain(self.config.limits.shutdown_drain);
+        let (relay_stop, watch_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut edges: JoinSet<Result<(), RunError>> = JoinSet::new();
+        let mut sources: JoinSet<&'static str> = JoinSet::new();
+        let mut writing: JoinSet<&'static str> = JoinSet::new();
+        let mut relaying: JoinSet<&'static str> = JoinSet::new();
+
+        // From the first moment on somebody can ask how it is.
+        let ops = ops::serve(self.ops_listener, self.health.clone(), self.metrics.clone(), watch_stop.clone());
+        edges.spawn(async { Ok(ops.await?) });
+        let serving = server.serve(self.grpc_listener, self.sources_stop.clone());
+        edges.spawn(async { Ok(serving.await?) });
+        let keys_stop = self.sources_stop.clone();
+        sources.spawn(async move {
+            verifier.keep_keys(keys_stop).await;
+            "keys"
+        });
+        writing.spawn(named("the callers' lane", self.lane_task));
+
+        let relay = Relay::new(
+            RelayConfig {
+                service: self.plan.name,
+                topic: self.plan.topic,
+                new_topic: new_topic(&self.config),
+                kafka: self.kafka.clone(),
+                batch: self.config.limits.relay_batch,
+            },
+            self.database.clone(),
+            self.outbox.clone(),
+            Arc::new(OutboxMetrics::new(&self.metrics)),
+        );
+        let inbox = Arc::new(InboxMetrics::new(&self.metrics));
+        for subscription in self.plan.subscriptions {
+            let consumer = Consumer::<S>::new(
+                *subscription,
+                ConsumerConfig { batch: self.config.limits.consumer_batch, session_timeout: SESSION_TIMEOUT },
+                self.plan.topic,
+                self.kafka.clone(),
+                self.database.clone(),
+                self.commands.clone(),
+                inbox.clone(),
+                self.outbox.clone(),
+                self.sources_stop.clone(),
+            );
+            self.background.push((subscription.group, Box::new(|stop| Box::pin(consumer.run(stop)))));
+        }
+
+        let prepared = prepare(&self.plan, &self.config, &self.database, &self.kafka, &self.health, &stop).await;
+        if prepared {
+            relaying.spawn(named("the relay", relay.run(relay_stop.clone())));
+            for (name, start) in self.background {
+                sources.spawn(named(name, start(self.sources_stop.clone())));
+            }
+            let partitions = outbox::keep_partitions(self.database.clone(), self.sources_stop.clone());
+            sources.spawn(named("the outbox's partitions", partitions));
+            let house = command::keep_house(self.database.clone(), self.sources_stop.clone());
+            sources.spawn(named("housekeeping", house));
+            let (health, probe, probe_stop) =
+                (self.health.clone(), Probe::new(self.database.clone()), self.sources_stop.clone());
+            sources.spawn(async move {
+                probe_stop.run_until_cancelled(health.probe_database(|| probe.ping())).await;
+                "the database's probe"
+            });
+            self.health.ready();
+        }
+
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = edges.join_next() => Err(edge_ended(ended)),
+            Some(ended) = sources.join_next() => Err(part_ended(ended)),
+            Some(ended) = writing.join_next() => Err(part_ended(ended)),
+            Some(ended) = relaying.join_next() => Err(part_ended(ended)),
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "ending");
+        }
+
+        self.health.stopping();
+        tokio::time::sleep(self.config.limits.shutdown_grace).await;
+        self.sources_stop.cancel();
+        // The operators' server, which is to be asked to the end, is the one edge that doesn't end by this.
+        while edges.len() > 1 {
+            edges.join_next().await;
+        }
+        while sources.join_next().await.is_some() {}
+        self.lane_stop.cancel();
+        while writing.join_next().await.is_some() {}
+        relay_stop.cancel();
+        while relaying.join_next().await.is_some() {}
+        self.pool.close();
+        watch_stop.cancel();
+        while edges.join_next().await.is_some() {}
+        tracing::info!("ended");
+        ended
+    }
+}
+
+/// Brings a service's database up to date, and nothing else.
+///
+/// # Errors
+///
+/// It can't be reached, or a migration failed.
+pub async fn migrate(
+    name: &'static str,
+    migrations: EmbeddedMigrations,
+    config: &CommonConfig,
+) -> Result<(), RunError> {
+    Ok(db::migrate(&database(name, config)?, migrations).await?)
+}
+
+fn database(name: &'static str, config: &CommonConfig) -> Result<Database, RunError> {
+    let url = config.database.url.expose();
+    Database::new(url, name).map_err(|error| RunError::Setting(format!("DATABASE_URL: {error}")))
+}
+
+fn new_topic(config: &CommonConfig) -> TopicConfig {
+    TopicConfig { partitions: config.kafka.topic_partitions, replication: config.kafka.topic_replication }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()> + Send) -> &'static str {
+    part.await;
+    name
+}
+
+fn part_ended(ended: Result<&'static str, tokio::task::JoinError>) -> RunError {
+    RunError::Part(ended.map_or_else(|error| error.to_string(), ToOwned::to_owned))
+}
+
+fn edge_ended(ended: Result<Result<(), RunError>, tokio::task::JoinError>) -> RunError {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => RunError::Part("a server".to_owned()),
+        Err(error) => RunError::Part(error.to_string()),
+    }
+}
+
+/// Waits for all that has to be there before anything is served, in whatever order it comes: the database and its
+/// tables, the broker and the topic. False if it is told to stop before that.
+async fn prepare<S: Service>(
+    plan: &Plan<S>,
+    config: &CommonConfig,
+    database: &Database,
+    kafka: &KafkaConfig,
+    health: &Health,
+    stop: &CancellationToken,
+) -> bool {
+    let tables = async || {
+        if config.database.migrate_on_start {
+            db::migrate(database, (plan.migrations)()).await.map_err(|error| error.to_string())?;
+        }
+        outbox::ensure_partitions(database).await.map_err(|error| error.to_string())
+    };
+    let topic = async || {
+        let made = ensure_topic(kafka, plan.topic, new_topic(config)).await;
+        made.map(|_| ()).map_err(|error| error.to_string())
+    };
+    wait_for("database", tables, health, stop).await && wait_for("Kafka", topic, health, stop).await
+}
+
+async fn wait_for(
+    part: &'static str,
+    mut reach: impl AsyncFnMut() -> Result<(), String>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> bool {
+    let mut backoff = Backoff::new();
+    while !stop.is_cancelled() {
+        match reach().await {
+            Ok(()) => {
+                health.release(part);
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!(part, error, "waiting");
+                health.hold(part, error);
+                backoff.wait(stop).await;
+            }
+        }
+    }
+    false
+}
+
+/// Asks the database whether it is there, over a connection that is kept.
+struct Probe {
+    database: Database,
+    conn: Mutex<Option<Conn>>,
+}
+
+struct Ping;
+impl Fixed for Ping {
+    const SQL: &'static str = "SELECT 1 AS one";
+}
+
+#[derive(diesel::QueryableByName)]
+struct One {
+    #[diesel(sql_type = Integer)]
+    #[allow(dead_code, reason = "that it is there is all that counts")]
+    one: i32,
+}
+
+impl Probe {
+    fn new(database: Database) -> Self {
+        Self { database, conn: Mutex::new(None) }
+    }
+
+    async fn ping(&self) -> bool {
+        let mut held = self.conn.lock().await;
+        // Taken, so that a ping that is cut short leaves no connection that is still waiting for its answer.
+        let conn = match held.take() {
+            Some(conn) => conn,
+            None => match self.database.connect().await {
+                Ok(conn) => conn,
+                Err(_) => return false,
+            },
+        };
+        let answered = Prepared::<Ping, _>::with(|sql| sql).get_result::<One>(&mut &*conn).await.is_ok();
+        *held = answered.then_some(conn);
+        answered
+    }
+}

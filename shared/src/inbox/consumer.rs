@@ -1,0 +1,327 @@
+//! A consumer: what the poller brings goes through the write path, and what can't stops its partition.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _},
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    InboxMetrics, Positions, Subscription, offsets,
+    poller::{self, Assignment, Client, Handled, Polled},
+};
+use crate::{
+    backoff::Backoff,
+    command::{CommandMetrics, Patience, Service, Unit, UnitOutcome, Writer},
+    db::Database,
+    kafka::KafkaConfig,
+};
+
+/// The limits of a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerConfig {
+    /// Messages a transaction, at least 1.
+    pub batch: usize,
+    /// How long the group waits for a member that fell silent; brokers accept 6 s and more.
+    pub session_timeout: Duration,
+}
+
+/// Handles one topic for one group. Every replica has one; the group shares the partitions out.
+pub struct Consumer<S: Service> {
+    subscription: Subscription<S::Command>,
+    config: ConsumerConfig,
+    kafka: KafkaConfig,
+    database: Database,
+    metrics: Arc<InboxMetrics>,
+    writer: Writer<S>,
+    /// Of partitions assigned here.
+    positions: Positions,
+    /// Partitions that a message stopped.
+    stopped: BTreeSet<i32>,
+    /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
+    held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
+}
+
+struct Waiting<C> {
+    unit: Unit<C>,
+    _span: crate::telemetry::Span,
+}
+
+/// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How often what waits aside is tried again: an attempt costs all others up to `lock_timeout`.
+const HELD_TRIED_EVERY: Duration = Duration::from_secs(2);
+
+impl<S: Service> Consumer<S> {
+    /// A consumer of its own stream of transactions; `publishes` is the topic of this service's events.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the engine, given once")]
+    pub fn new(
+        subscription: Subscription<S::Command>,
+        config: ConsumerConfig,
+        publishes: &'static str,
+        kafka: KafkaConfig,
+        database: Database,
+        commands: Arc<CommandMetrics>,
+        metrics: Arc<InboxMetrics>,
+        outbox: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        metrics.introduce(subscription.group);
+        let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
+        let positions = Positions::new(subscription.group, subscription.topic);
+        let (stopped, held) = (BTreeSet::new(), BTreeMap::new());
+        Self { subscription, config, kafka, database, metrics, writer, positions, stopped, held }
+    }
+
+    /// Consumes until it is told to stop; finishes the transaction that it is at, and leaves the group.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new();
+        // One batch waits while another commits, and a third is being made.
+        let (told, mut polled) = mpsc::channel(1);
+        let client = loop {
+            let told = told.clone();
+            let subscribed = poller::subscribe(
+                self.subscription,
+                &self.config,
+                &self.kafka,
+                self.database.clone(),
+                told,
+                stop.clone(),
+            );
+            match subscribed {
+                Ok(client) => break Arc::new(client),
+                Err(error) => {
+                    tracing::error!(group = self.subscription.group, %error, "can't subscribe");
+                    backoff.wait(&stop).await;
+                }
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+        };
+        drop(told);
+        let polling = {
+            let (client, metrics) = (client.clone(), self.metrics.clone());
+            let (subscription, batch) = (self.subscription, self.config.batch);
+            tokio::task::spawn_blocking(move || poller::poll(&client, subscription, batch, &metrics))
+        };
+        let mut telling = tokio::time::interval(TOLD_EVERY);
+        telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trying = tokio::time::interval_at(Instant::now() + HELD_TRIED_EVERY, HELD_TRIED_EVERY);
+        trying.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                next = polled.recv() => match next {
+                    Some(Polled::Assigned(assignments)) => self.assigned(&client, assignments),
+                    Some(Polled::Revoked(partitions)) => self.revoked(&client, &partitions),
+                    Some(Polled::Messages(messages)) => self.handle(&client, messages).await,
+                    None => break,
+                },
+                _ = telling.tick() => self.tell(&client, CommitMode::Async),
+                _ = trying.tick(), if !self.held.is_empty() => self.retry_held(&client).await,
+            }
+        }
+        // Nobody listens any more: the poller ends at its next word.
+        drop(polled);
+        self.tell(&client, CommitMode::Async);
+        let _ = polling.await;
+        // Closing waits for the group to be told, and calls back.
+        let _ = tokio::task::spawn_blocking(move || drop(client)).await;
+    }
+
+    fn assigned(&mut self, client: &Client<S::Command>, assignments: Vec<Assignment>) {
+        let group = self.subscription.group;
+        for Assignment { partition, next, stopped } in assignments {
+            tracing::info!(group, partition, next, "assigned");
+            self.positions.set(partition, next);
+            self.metrics.next(group, partition, next);
+            match stopped {
+                None => {
+                    self.stopped.remove(&partition);
+                    self.metrics.stopped(group, partition, false);
+                }
+                Some(why) => self.stop(client, partition, next, &why),
+            }
+        }
+    }
+
+    fn revoked(&mut self, client: &Client<S::Command>, partitions: &[i32]) {
+        self.tell(client, CommitMode::Async);
+        for partition in partitions {
+            tracing::info!(group = self.subscription.group, partition, "revoked");
+            self.positions.remove(*partition);
+            self.stopped.remove(partition);
+            self.held.remove(partition);
+            self.metrics.forget(self.subscription.group, *partition);
+        }
+    }
+
+    /// A batch through the write path. What waits aside has its messages queue behind it.
+    async fn handle(&mut self, client: &Client<S::Command>, messages: Vec<Handled<S::Command>>) {
+        let mut waiting = Vec::with_capacity(messages.len());
+        for message in messages {
+            let Some(at) = message.at().filter(|at| self.positions.wants(*at) && !self.stopped.contains(&at.partition))
+            else {
+                continue;
+            };
+            match (message.unit, self.held.get_mut(&at.partition)) {
+                (Ok(unit), None) => waiting.push(Waiting { unit, _span: message.span }),
+                (Ok(unit), Some(held)) => held.push(Waiting { unit, _span: message.span }),
+                (Err((_, why)), held) => {
+                    message.span.error("UNDECODABLE");
+                    // What came before it is still good; from it on nothing is.
+                    if held.is_none() {
+                        self.execute(client, std::mem::take(&mut waiting)).await;
+                    }
+                    self.stop(client, at.partition, at.offset, &why);
+                }
+            }
+        }
+        self.execute(client, waiting).await;
+    }
+
+    /// Does what it can; stops or holds the partitions of what it can't.
+    async fn execute(&mut self, client: &Client<S::Command>, mut waiting: Vec<Waiting<S::Command>>) {
+        while !waiting.is_empty() {
+            let (units, spans): (Vec<_>, Vec<_>) =
+                waiting.drain(..).map(|waiting| (waiting.unit, waiting._span)).unzip();
+            let outcomes = self.writer.execute(&units, Some(&mut self.positions), Patience::Endless, false).await;
+            let mut fenced = BTreeSet::new();
+            let mut handled = 0;
+            for ((unit, span), outcome) in units.into_iter().zip(spans).zip(outcomes) {
+                let Some(at) = unit.at else { continue };
+                match outcome {
+                    UnitOutcome::Done(_) => handled += 1,
+                    UnitOutcome::Fenced => {
+                        self.metrics.fenced(self.subscription.group);
+                        fenced.insert(at.partition);
+                        waiting.push(Waiting { unit, _span: span });
+                    }
+                    UnitOutcome::Locked => {
+                        tracing::warn!(
+                            group = self.subscription.group,
+                            ?at,
+                            "waits aside for a lock that another holds"
+                        );
+                        self.pause(client, at.partition);
+                        self.held.entry(at.partition).or_default().push(Waiting { unit, _span: span });
+                    }
+                    // Behind something held: in its order. Behind something that stopped its partition: dropped, to
+                    // be read again.
+                    UnitOutcome::Behind => {
+                        if let Some(held) = self.held.get_mut(&at.partition) {
+                            held.push(Waiting { unit, _span: span });
+                        }
+                    }
+                    UnitOutcome::Refused(refusal) => {
+                        span.error("REFUSED");
+                        self.stop(client, at.partition, at.offset, &format!("refused: {refusal:?}"));
+                    }
+                    UnitOutcome::Impossible(why) => {
+                        span.error("IMPOSSIBLE");
+                        self.stop(client, at.partition, at.offset, &why);
+                    }
+                    // The program ends; the offsets say where to go on.
+                    UnitOutcome::Unavailable => return,
+                    // Only callers' commands have request ids.
+                    UnitOutcome::Before(_) | UnitOutcome::RequestIdReused | UnitOutcome::Again => {}
+                }
+            }
+            self.metrics.handled(self.subscription.group, handled);
+            for (partition, next) in self.positions.all() {
+                self.metrics.next(self.subscription.group, partition, next);
+            }
+            if !fenced.is_empty() && !self.read_again(&fenced).await {
+                return;
+            }
+            // Somebody else has done some of them by now.
+            waiting.retain(|waiting| waiting.unit.at.is_some_and(|at| self.positions.wants(at)));
+        }
+    }
+
+    /// Learns from the database how far others have moved partitions that were thought to be ours. False if the
+    /// program ends first.
+    async fn read_again(&mut self, partitions: &BTreeSet<i32>) -> bool {
+        let (group, topic) = self.positions.source();
+        let named: Vec<i32> = partitions.iter().copied().collect();
+        let mut backoff = Backoff::new();
+        loop {
+            let found = async {
+                let conn = self.database.connect().await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(offsets::find(&conn, group, topic, &named).await?)
+            };
+            match found.await {
+                Ok(found) => {
+                    tracing::info!(group, ?found, "another consumer has moved these offsets");
+                    for (partition, next) in found {
+                        self.positions.set(partition, next);
+                    }
+                    return true;
+                }
+                Err(error) => tracing::warn!(group, %error, "can't read offsets again yet"),
+            }
+            if self.writer.stop().is_cancelled() {
+                return false;
+            }
+            backoff.wait(self.writer.stop()).await;
+        }
+    }
+
+    async fn retry_held(&mut self, client: &Client<S::Command>) {
+        for (partition, waiting) in std::mem::take(&mut self.held) {
+            self.execute(client, waiting).await;
+            if !self.held.contains_key(&partition) && !self.stopped.contains(&partition) {
+                let _ = client.resume(&self.list([partition]));
+            }
+        }
+    }
+
+    /// Nothing more of this partition, until an operator has seen to it.
+    fn stop(&mut self, client: &Client<S::Command>, partition: i32, offset: i64, why: &str) {
+        let Subscription { group, topic, .. } = self.subscription;
+        tracing::error!(group, topic, partition, offset, why, "a message can't be handled: its partition stops here");
+        self.metrics.stopped(group, partition, true);
+        self.stopped.insert(partition);
+        self.held.remove(&partition);
+        self.pause(client, partition);
+    }
+
+    fn pause(&self, client: &Client<S::Command>, partition: i32) {
+        if let Err(error) = client.pause(&self.list([partition])) {
+            // Not assigned any more, for one: then nothing of it comes any more either.
+            tracing::warn!(group = self.subscription.group, partition, %error, "can't pause");
+        }
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.kafka.topic(self.subscription.topic), partition);
+        }
+        list
+    }
+
+    fn tell(&self, client: &Client<S::Command>, mode: CommitMode) {
+        let mut list = self.list(self.positions.all().map(|(partition, _)| partition));
+        for (partition, next) in self.positions.all() {
+            let _ =
+                list.set_partition_offset(&self.kafka.topic(self.subscription.topic), partition, Offset::Offset(next));
+        }
+        if list.count() > 0
+            && let Err(error) = client.commit(&list, mode)
+        {
+            tracing::debug!(group = self.subscription.group, %error, "Kafka was not told of the offsets");
+        }
+    }
+}

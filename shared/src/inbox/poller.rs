@@ -1,0 +1,289 @@
+//! The thread that talks to librdkafka: takes assignments at the database's offsets, and turns messages into units.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    types::RDKafkaRespErr,
+};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{ConsumerConfig, Delivery, InboxMetrics, Subscription, offsets};
+use crate::{
+    backoff::Backoff,
+    command::{At, Envelope, Unit},
+    db::Database,
+    kafka::{KafkaConfig, trace_of},
+    telemetry::{Record, Span},
+};
+
+/// What the poller tells the consumer, in the order in which it happened.
+pub(super) enum Polled<C> {
+    /// Partitions are ours from these offsets on.
+    Assigned(Vec<Assignment>),
+    /// Partitions are no longer ours.
+    Revoked(Vec<i32>),
+    /// Messages, in their partitions' order.
+    Messages(Vec<Handled<C>>),
+}
+
+/// A partition that became ours.
+#[derive(Clone, Debug)]
+pub(super) struct Assignment {
+    pub(super) partition: i32,
+    pub(super) next: i64,
+    /// Why it can't be read on from there, if it can't.
+    pub(super) stopped: Option<String>,
+}
+
+/// A message, and what was made of it.
+pub(super) struct Handled<C> {
+    /// The commands it leads to; or why it can't be understood.
+    pub(super) unit: Result<Unit<C>, (At, String)>,
+    /// Open until its effects are committed.
+    pub(super) span: Span,
+}
+
+impl<C> Handled<C> {
+    pub(super) fn at(&self) -> Option<At> {
+        match &self.unit {
+            Ok(unit) => unit.at,
+            Err((at, _)) => Some(*at),
+        }
+    }
+}
+
+pub(super) type Client<C> = BaseConsumer<Rebalancer<C>>;
+
+/// Called back by librdkafka, within `poll`.
+pub(super) struct Rebalancer<C> {
+    group: &'static str,
+    topic: &'static str,
+    /// The topic's name on the brokers.
+    full_topic: String,
+    database: Database,
+    runtime: Handle,
+    told: mpsc::Sender<Polled<C>>,
+    stop: CancellationToken,
+}
+
+/// How long a call to a broker may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long `poll` waits for a first message.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// A client of the group, subscribed. Must be called on a thread of the runtime.
+pub(super) fn subscribe<C: Send + 'static>(
+    subscription: Subscription<C>,
+    config: &ConsumerConfig,
+    kafka: &KafkaConfig,
+    database: Database,
+    told: mpsc::Sender<Polled<C>>,
+    stop: CancellationToken,
+) -> KafkaResult<Client<C>> {
+    let full_topic = kafka.topic(subscription.topic);
+    let rebalancer = Rebalancer {
+        group: subscription.group,
+        topic: subscription.topic,
+        full_topic: full_topic.clone(),
+        database,
+        runtime: Handle::current(),
+        told,
+        stop,
+    };
+    let client: Client<C> = kafka
+        .client()
+        .set("group.id", kafka.group(subscription.group))
+        // librdkafka 2.12's new protocol has open faults.
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
+        .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // An offset that the topic doesn't hold means that it was cut or made anew: never to be skipped in silence.
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "false")
+        // A topic that its service has yet to make is found soon.
+        .set("topic.metadata.refresh.interval.ms", "1000")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.error.backoff.ms", "100")
+        .set("queued.min.messages", (config.batch * 4).clamp(1, 10_000_000).to_string())
+        .set("queued.max.messages.kbytes", "16384")
+        .create_with_context(rebalancer)?;
+    client.subscribe(&[&full_topic])?;
+    Ok(client)
+}
+
+/// Polls until it is told to stop or nobody listens any more. Blocks its thread.
+pub(super) fn poll<C: Send + 'static>(
+    client: &Arc<Client<C>>,
+    subscription: Subscription<C>,
+    batch: usize,
+    metrics: &InboxMetrics,
+) {
+    let context = client.context().clone();
+    while !context.stop.is_cancelled() {
+        let mut messages = Vec::new();
+        let mut next = client.poll(FIRST);
+        // Whatever is there already comes along; nothing is waited for.
+        while let Some(polled) = next {
+            match polled {
+                Ok(message) => messages.push(handle(&message, subscription, metrics)),
+                Err(error) => context.complain(client, &error),
+            }
+            if messages.len() >= batch.max(1) {
+                break;
+            }
+            next = client.poll(Duration::ZERO);
+        }
+        if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
+            return;
+        }
+    }
+}
+
+fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metrics: &InboxMetrics) -> Handled<C> {
+    let at = At { partition: message.partition(), offset: message.offset() };
+    let key = message.key().unwrap_or_default();
+    let record = Record {
+        topic: subscription.topic,
+        group: subscription.group,
+        partition: at.partition,
+        offset: at.offset,
+        key: std::str::from_utf8(key).unwrap_or_default(),
+    };
+    let span = Span::process(&trace_of(message.headers()), record);
+    let delivery = Delivery { key, payload: message.payload().unwrap_or_default(), trace: span.context() };
+    let unit = match (subscription.react)(&delivery) {
+        Ok(commands) => {
+            if commands.is_empty() {
+                metrics.passed_over(subscription.group);
+            }
+            let envelope = |command| Envelope::new(command, span.context().clone());
+            Ok(Unit { commands: commands.into_iter().map(envelope).collect(), at: Some(at) })
+        }
+        Err(why) => Err((at, why.to_string())),
+    };
+    Handled { unit, span }
+}
+
+impl<C: Send + 'static> ClientContext for Rebalancer<C> {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(group = self.group, %error, reason, "Kafka's consumer");
+    }
+}
+
+impl<C: Send + 'static> ConsumerContext for Rebalancer<C> {
+    fn rebalance(&self, client: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let named: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
+        let done = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(client, partitions, &named),
+            _ => {
+                // Told first: what still comes of them is dropped, and the fence holds for what is under way.
+                let _ = self.told.blocking_send(Polled::Revoked(named));
+                match client.rebalance_protocol() {
+                    RebalanceProtocol::Cooperative => client.incremental_unassign(partitions),
+                    _ => client.unassign(),
+                }
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(group = self.group, %error, "a rebalance failed");
+        }
+    }
+}
+
+impl<C: Send + 'static> Rebalancer<C> {
+    /// Takes partitions at the offsets that the database holds, whatever Kafka has been told of them.
+    fn assign(
+        &self,
+        client: &BaseConsumer<Self>,
+        partitions: &mut TopicPartitionList,
+        named: &[i32],
+    ) -> KafkaResult<()> {
+        let Some(assignments) = self.runtime.block_on(self.positions(client, named)) else {
+            // The program ends: an assignment of nothing lets the rebalance finish.
+            return client.incremental_assign(&TopicPartitionList::new());
+        };
+        let mut stopped = TopicPartitionList::new();
+        for assignment in &assignments {
+            partitions.set_partition_offset(&self.full_topic, assignment.partition, Offset::Offset(assignment.next))?;
+            if assignment.stopped.is_some() {
+                stopped.add_partition(&self.full_topic, assignment.partition);
+            }
+        }
+        let _ = self.told.blocking_send(Polled::Assigned(assignments));
+        match client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => client.incremental_assign(partitions)?,
+            _ => client.assign(partitions)?,
+        }
+        if stopped.count() > 0 { client.pause(&stopped) } else { Ok(()) }
+    }
+
+    /// Where to read on; `None` if the program ends before that is known.
+    async fn positions(&self, client: &BaseConsumer<Self>, partitions: &[i32]) -> Option<Vec<Assignment>> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.look_up(client, partitions).await {
+                Ok(assignments) => return Some(assignments),
+                Err(error) => tracing::warn!(group = self.group, %error, "can't tell yet where to read on"),
+            }
+            if self.stop.is_cancelled() {
+                return None;
+            }
+            backoff.wait(&self.stop).await;
+        }
+    }
+
+    async fn look_up(
+        &self,
+        client: &BaseConsumer<Self>,
+        partitions: &[i32],
+    ) -> Result<Vec<Assignment>, Box<dyn std::error::Error + Send + Sync>> {
+        let conn = self.database.connect().await?;
+        let mut held: HashMap<i32, i64> =
+            offsets::find(&conn, self.group, self.topic, partitions).await?.into_iter().collect();
+        let mut assignments = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            // Blocks, on a thread that is there for it.
+            let (low, high) = client.fetch_watermarks(&self.full_topic, *partition, TIMEOUT)?;
+            if !held.contains_key(partition) {
+                // A new group begins at the beginning.
+                offsets::begin(&conn, self.group, self.topic, *partition, low).await?;
+                held.extend(offsets::find(&conn, self.group, self.topic, &[*partition]).await?);
+            }
+            let next = held.get(partition).copied().unwrap_or(low);
+            let stopped = (!(low..=high).contains(&next)).then(|| {
+                format!("the next offset is {next}, and the topic holds {low} to {high}: was it cut, or made anew?")
+            });
+            assignments.push(Assignment { partition: *partition, next, stopped });
+        }
+        Ok(assignments)
+    }
+
+    fn complain(&self, client: &BaseConsumer<Self>, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            // Its service has yet to make it.
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                tracing::info!(group = self.group, topic = self.topic, "the topic isn't there yet");
+            }
+            Some(RDKafkaErrorCode::AutoOffsetReset) => self.find_cut(client),
+            _ => tracing::warn!(group = self.group, %error, "polling"),
+        }
+    }
+
+    /// Some partition no longer holds the offset to be read next. librdkafka doesn't say which.
+    fn find_cut(&self, client: &BaseConsumer<Self>) {
+        let Ok(assigned) = client.assignment() else { return };
+        let named: Vec<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
+        let Some(found) = self.runtime.block_on(self.positions(client, &named)) else { return };
+        let cut: Vec<Assignment> = found.into_iter().filter(|assignment| assignment.stopped.is_some()).collect();
+        tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
+        let _ = self.told.blocking_send(Polled::Assigned(cut));
+    }
+}

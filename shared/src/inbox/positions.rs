@@ -1,0 +1,78 @@
+//! How far a consumer has come on each partition that is assigned to it: what the database last said.
+
+use std::collections::BTreeMap;
+
+use crate::command::{At, Move, Service, Unit, UnitOutcome};
+
+/// The next offset of each assigned partition.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    group: &'static str,
+    topic: &'static str,
+    next: BTreeMap<i32, i64>,
+}
+
+impl Positions {
+    pub(crate) fn new(group: &'static str, topic: &'static str) -> Self {
+        Self { group, topic, next: BTreeMap::new() }
+    }
+
+    /// The group and topic, as the database names them.
+    pub(crate) fn source(&self) -> (&'static str, &'static str) {
+        (self.group, self.topic)
+    }
+
+    pub(crate) fn set(&mut self, partition: i32, next: i64) {
+        self.next.insert(partition, next);
+    }
+
+    pub(crate) fn remove(&mut self, partition: i32) {
+        self.next.remove(&partition);
+    }
+
+    /// Whether a message is still to be handled here: its partition is assigned, and it doesn't lie behind.
+    pub(crate) fn wants(&self, at: At) -> bool {
+        self.next.get(&at.partition).is_some_and(|next| *next <= at.offset)
+    }
+
+    /// Partition by partition, the next offset.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.next.iter().map(|(partition, next)| (*partition, *next))
+    }
+
+    /// The moves that go with these units, which are in their partitions' order.
+    pub(crate) fn moves<C>(&self, units: &[&Unit<C>]) -> Vec<Move> {
+        let mut moves: BTreeMap<i32, Move> = BTreeMap::new();
+        for at in units.iter().filter_map(|unit| unit.at) {
+            // One of a partition that isn't ours gets no move, which fences it.
+            if let Some(expected) = self.next.get(&at.partition) {
+                let next = at.offset + 1;
+                moves.entry(at.partition).and_modify(|held| held.next = next).or_insert(Move {
+                    partition: at.partition,
+                    expected: *expected,
+                    next,
+                });
+            }
+        }
+        moves.into_values().collect()
+    }
+
+    /// Moves that were committed, but for those of fenced units.
+    pub(crate) fn moved<S: Service>(
+        &mut self,
+        moves: &[Move],
+        units: &[&Unit<S::Command>],
+        outcomes: &[UnitOutcome<S>],
+    ) {
+        let fenced = |partition: i32| {
+            units.iter().zip(outcomes).any(|(unit, outcome)| {
+                matches!(outcome, UnitOutcome::Fenced) && unit.at.is_some_and(|at| at.partition == partition)
+            })
+        };
+        for held in moves {
+            if !fenced(held.partition) {
+                self.next.insert(held.partition, held.next);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Kafka as the engine uses it: settings, topics, placing keys, headers, and a producer that awaits whole batches.
+//!
+//! The outbox and the inbox stand on it; services never see it.
+
+mod client;
+mod cloud_event;
+mod murmur2;
+mod producer;
+mod topic;
+
+pub use client::{Brokers, KafkaConfig};
+pub use cloud_event::CloudEvent;
+pub(crate) use cloud_event::trace_of;
+pub use murmur2::partition_of;
+pub(crate) use producer::{BatchProducer, Record, SendError};
+pub use topic::{TopicConfig, TopicError, ensure_topic, partition_count};

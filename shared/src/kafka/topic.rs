@@ -1,0 +1,81 @@
+//! A service's own topic.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::KafkaConfig;
+
+/// How a topic is made.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicConfig {
+    /// At least 1.
+    pub partitions: i32,
+    /// At least 1, and at most as many as there are brokers.
+    pub replication: i32,
+}
+
+/// Why a topic isn't there.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The brokers can't be reached, or said no.
+    #[error("Kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    /// It could not be made.
+    #[error("the topic {0} can't be made: {1}")]
+    Refused(String, RDKafkaErrorCode),
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes a topic if it is missing, and says how many partitions it has.
+///
+/// # Errors
+///
+/// No broker answered within 5 s, or the topic can't be made.
+pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) -> Result<i32, TopicError> {
+    let topic = kafka.topic(name);
+    if let Some(partitions) = partition_count(kafka, &topic).await? {
+        return Ok(partitions);
+    }
+    let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
+    let new = NewTopic::new(&topic, config.partitions, TopicReplication::Fixed(config.replication))
+        // The topics are the system's memory: nothing is ever dropped from them.
+        .set("cleanup.policy", "delete")
+        .set("retention.ms", "-1")
+        .set("message.timestamp.type", "LogAppendTime");
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+    for made in admin.create_topics([&new], &options).await? {
+        match made {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicError::Refused(topic, code)),
+        }
+    }
+    // Another replica may have been first, with other settings: what is there counts.
+    match partition_count(kafka, &topic).await? {
+        Some(partitions) => Ok(partitions),
+        None => Err(TopicError::Refused(topic, RDKafkaErrorCode::UnknownTopicOrPartition)),
+    }
+}
+
+/// How many partitions a topic has; `None` if it isn't there (yet).
+///
+/// # Errors
+///
+/// No broker answered within 5 s.
+pub async fn partition_count(kafka: &KafkaConfig, topic: &str) -> Result<Option<i32>, TopicError> {
+    let client: BaseConsumer = kafka.client().create()?;
+    let topic = topic.to_owned();
+    let count = tokio::task::spawn_blocking(move || {
+        let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+        Ok::<_, KafkaError>(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+    });
+    let count = count.await.map_err(|_| KafkaError::Canceled)??;
+    Ok(count.and_then(|count| i32::try_from(count).ok()))
+}

@@ -1,0 +1,329 @@
+//! The relay: publishes what the outbox holds, batch after batch, as long as it has the lease.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::SecondsFormat;
+use diesel::{
+    QueryResult,
+    sql_types::{Integer, Nullable, Text},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    OutboxMetrics,
+    cursor::{self, Place},
+    difference::{self, Fresh, Row},
+    lease::{self, Lease},
+};
+use crate::{
+    backoff::Backoff,
+    db::{Conn, Database, Fixed, Prepared},
+    kafka::{
+        BatchProducer, CloudEvent, KafkaConfig, Record, SendError, TopicConfig, TopicError, ensure_topic, partition_of,
+    },
+    telemetry::{Span, TraceContext},
+};
+
+/// What a relay needs to know.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// The service, as in `/ticketing/<service>`.
+    pub service: &'static str,
+    /// The service's topic, without the installation's prefix.
+    pub topic: &'static str,
+    /// How the topic is made if it is missing.
+    pub new_topic: TopicConfig,
+    /// Where Kafka is.
+    pub kafka: KafkaConfig,
+    /// Events a batch, at least 1.
+    pub batch: usize,
+}
+
+/// Publishes the outbox of one service. Every replica has one; at any time one of them works.
+pub struct Relay {
+    config: RelayConfig,
+    database: Database,
+    wake: Arc<Notify>,
+    metrics: Arc<OutboxMetrics>,
+    holder: Uuid,
+}
+
+/// Why a relay has to begin anew, or leave it to another.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("the lease is another's by now")]
+    LostLease,
+    #[error(transparent)]
+    Database(#[from] diesel::result::Error),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error("the producer can't go on: {0}")]
+    Fatal(String),
+    #[error("Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+}
+
+/// Between two reads while events keep coming: fuller batches cost less for every row. Measured: 3 to 5 ms gave the best
+/// latency and the best rate.
+const PACE: Duration = Duration::from_millis(3);
+/// The poll for what other replicas wrote, whose writers can't wake this relay: from this, as long as something was
+/// found, to `LAZIEST`.
+const EAGEREST: Duration = Duration::from_millis(5);
+const LAZIEST: Duration = Duration::from_millis(50);
+/// Sequence numbers listed at once of a large difference: 8 MB.
+const LISTED: i64 = 1_000_000;
+/// How long what is under way may take to be acknowledged at the end; the outbox keeps the rest.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+struct RecordTopic;
+impl Fixed for RecordTopic {
+    // Once: partitions that are added to the topic later don't move keys.
+    const SQL: &'static str = "\
+        UPDATE outbox_cursor \
+        SET topic = coalesce(topic, $1), partitions = CASE WHEN topic IS NULL THEN $2 ELSE partitions END \
+        RETURNING topic, partitions";
+}
+
+#[derive(diesel::QueryableByName)]
+struct RecordedTopic {
+    #[diesel(sql_type = Nullable<Text>)]
+    topic: Option<String>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    partitions: Option<i32>,
+}
+
+/// A relay at work.
+struct Leader<'a> {
+    relay: &'a Relay,
+    conn: &'a AsyncPgConnection,
+    lease: Lease,
+    place: Place,
+    producer: BatchProducer,
+    partitions: i32,
+    source: String,
+}
+
+impl Relay {
+    /// `wake` is what this process's writers notify.
+    pub fn new(config: RelayConfig, database: Database, wake: Arc<Notify>, metrics: Arc<OutboxMetrics>) -> Self {
+        Self { config, database, wake, metrics, holder: Uuid::now_v7() }
+    }
+
+    /// Publishes until it is told to stop; gives the lease back then.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            let conn = match self.connect().await {
+                Ok(conn) => conn,
+                Err(error) => {
+                    tracing::warn!(%error, "the relay has no connection");
+                    backoff.wait(&stop).await;
+                    continue;
+                }
+            };
+            match self.lead(&conn, &stop, &mut backoff).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the relay begins anew");
+                    self.metrics.failed();
+                    backoff.wait(&stop).await;
+                }
+            }
+            self.metrics.leading(false);
+        }
+    }
+
+    async fn connect(&self) -> Result<Conn, Box<dyn std::error::Error + Send + Sync>> {
+        let mut conn = self.database.connect_writer().await?;
+        // A cursor that is lost in a crash is one that is moved again: its events are repeated, and nobody minds.
+        conn.batch_execute("SET synchronous_commit = off").await?;
+        Ok(conn)
+    }
+
+    /// Waits for the lease, and works as long as it has it.
+    async fn lead(&self, conn: &Conn, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Interrupted> {
+        let (lease, place) = loop {
+            match lease::take(conn, self.holder).await? {
+                Some(taken) => break taken,
+                None if stop.is_cancelled() => return Ok(()),
+                None => {
+                    let _ = tokio::time::timeout(lease::RENEWED_EVERY, stop.cancelled()).await;
+                }
+            }
+        };
+        let result = self.work(conn, lease, place, stop, backoff).await;
+        if !matches!(result, Err(Interrupted::LostLease | Interrupted::Database(_))) {
+            // On a best effort: it runs out by itself.
+            let _ = lease::release(conn, lease).await;
+        }
+        result
+    }
+
+    async fn work(
+        &self,
+        conn: &AsyncPgConnection,
+        lease: Lease,
+        place: Place,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), Interrupted> {
+        let config = &self.config;
+        let found = ensure_topic(&config.kafka, config.topic, config.new_topic).await?;
+        let partitions = record_topic(conn, config.topic, found).await?;
+        let producer = BatchProducer::new(&config.kafka, &config.kafka.topic(config.topic), 4 * config.batch)?;
+        let source = format!("/ticketing/{}", config.service);
+        tracing::info!(topic = config.topic, partitions, epoch = lease.epoch, "publishing the outbox");
+        self.metrics.leading(true);
+        let mut leader = Leader { relay: self, conn, lease, place, producer, partitions, source };
+        let mut poll = EAGEREST;
+        let mut renewed = Instant::now();
+        loop {
+            let read_at = Instant::now();
+            let published = leader.publish_fresh(stop).await?;
+            if published > 0 {
+                *backoff = Backoff::new();
+                renewed = Instant::now();
+                poll = EAGEREST;
+                tokio::time::sleep_until(read_at + PACE).await;
+                continue;
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if renewed.elapsed() >= lease::RENEWED_EVERY {
+                leader.renew().await?;
+                renewed = Instant::now();
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(poll) => poll = (poll * 2).min(LAZIEST),
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn record_topic(conn: &AsyncPgConnection, topic: &str, partitions: i32) -> QueryResult<i32> {
+    let recorded = Prepared::<RecordTopic, _>::with(|sql| sql.bind::<Text, _>(topic).bind::<Integer, _>(partitions))
+        .get_result::<RecordedTopic>(&mut &*conn)
+        .await?;
+    if recorded.topic.as_deref() != Some(topic) {
+        tracing::warn!(?recorded.topic, topic, "this outbox was published to another topic before");
+    }
+    Ok(recorded.partitions.unwrap_or(partitions))
+}
+
+impl Leader<'_> {
+    /// Publishes what became visible since the last time; how many events that were.
+    async fn publish_fresh(&mut self, stop: &CancellationToken) -> Result<usize, Interrupted> {
+        if self.place.target.is_some() {
+            return self.publish_many(stop).await;
+        }
+        match difference::few(self.conn, &self.place.published, self.relay.config.batch).await? {
+            Fresh::Few { rows, .. } if rows.is_empty() => Ok(0),
+            Fresh::Few { rows, snapshot } => {
+                self.send(&rows, stop).await?;
+                self.advance(Place::at(snapshot)).await?;
+                Ok(rows.len())
+            }
+            Fresh::Many => {
+                let target = difference::now(self.conn).await?;
+                self.advance(Place { target: Some(target), published_seq: Some(0), ..self.place.clone() }).await?;
+                self.publish_many(stop).await
+            }
+        }
+    }
+
+    /// Works off a large difference, chunk by chunk, so that whoever takes over goes on from the last one.
+    async fn publish_many(&mut self, stop: &CancellationToken) -> Result<usize, Interrupted> {
+        let mut published = 0;
+        while let Some(target) = self.place.target.clone() {
+            let after = self.place.published_seq.unwrap_or(0);
+            let seqs = difference::list(self.conn, &self.place.published, &target, after, LISTED).await?;
+            if seqs.is_empty() {
+                self.advance(Place::at(target)).await?;
+                break;
+            }
+            for chunk in seqs.chunks(self.relay.config.batch.max(1)) {
+                let rows = difference::fetch(self.conn, chunk).await?;
+                self.send(&rows, stop).await?;
+                self.advance(Place { published_seq: chunk.last().copied(), ..self.place.clone() }).await?;
+                published += rows.len();
+                if stop.is_cancelled() {
+                    return Ok(published);
+                }
+            }
+        }
+        Ok(published)
+    }
+
+    /// Sends events and awaits the broker's word on all of them, keeping the lease meanwhile.
+    async fn send(&self, rows: &[Row], stop: &CancellationToken) -> Result<(), Interrupted> {
+        let topic = self.relay.config.topic;
+        let contexts = rows.iter().filter_map(|row| TraceContext::parse(&row.traceparent, row.tracestate.as_deref()));
+        let links: Vec<TraceContext> = contexts.filter(TraceContext::sampled).collect();
+        let span = Span::send(topic, rows.len(), &links);
+        let sent = self.producer.send(rows.iter().map(|row| self.record(row)));
+        tokio::pin!(sent);
+        let give_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_FLUSH).await;
+        };
+        tokio::pin!(give_up);
+        let mut renewal = tokio::time::interval_at(Instant::now() + lease::RENEWED_EVERY, lease::RENEWED_EVERY);
+        loop {
+            tokio::select! {
+                sent = &mut sent => {
+                    sent?;
+                    break;
+                }
+                _ = renewal.tick() => {
+                    self.renew().await?;
+                    if let Some((code, reason)) = self.producer.fatal() {
+                        return Err(Interrupted::Fatal(format!("{code}: {reason}")));
+                    }
+                }
+                () = &mut give_up => return Err(Interrupted::Send(SendError::Undelivered)),
+            }
+        }
+        drop(span);
+        self.relay.metrics.published(rows.len(), rows.iter().map(|row| row.created_at).min());
+        Ok(())
+    }
+
+    fn record<'r>(&self, row: &'r Row) -> Record<'r> {
+        let headers = CloudEvent {
+            id: &row.event_id.to_string(),
+            kind: &row.event_type,
+            source: &self.source,
+            subject: &row.key,
+            time: &row.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            sequence: &row.seq.to_string(),
+            traceparent: &row.traceparent,
+            tracestate: row.tracestate.as_deref(),
+        };
+        Record {
+            partition: partition_of(row.key.as_bytes(), self.partitions),
+            key: &row.key,
+            payload: &row.payload,
+            headers: headers.headers(),
+        }
+    }
+
+    async fn advance(&mut self, place: Place) -> Result<(), Interrupted> {
+        if !cursor::advance(self.conn, self.lease, &place).await? {
+            return Err(Interrupted::LostLease);
+        }
+        self.place = place;
+        Ok(())
+    }
+
+    async fn renew(&self) -> Result<(), Interrupted> {
+        if lease::renew(self.conn, self.lease).await? { Ok(()) } else { Err(Interrupted::LostLease) }
+    }
+}

@@ -1,0 +1,120 @@
+//! Durable timers: what is due is claimed in batches, by any number of replicas, and each fires once.
+//!
+//! A timer is a row of a service's own root table with a time in it. Claiming locks the rows and skips what another
+//! replica has claimed (`FOR UPDATE SKIP LOCKED`), in the very transaction that does what they are about, so that a
+//! timer has fired exactly when its effects are committed. What is due is told by the database's clock.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    clock::{self, Timestamp},
+    command::{CommandMetrics, Service, Writer},
+    db::Database,
+    ops::Metrics,
+    telemetry::TraceContext,
+};
+
+/// A service with timers.
+pub trait Timed: Service {
+    /// Locks up to `limit` of the timers that are due, the longest due first, skipping those that are locked.
+    fn claim_due(
+        conn: &AsyncPgConnection,
+        limit: i64,
+    ) -> impl Future<Output = QueryResult<Vec<Due<Self::Command>>>> + Send;
+}
+
+/// A timer that is due.
+#[derive(Debug)]
+pub struct Due<C> {
+    /// What to do now.
+    pub command: C,
+    /// When it became due.
+    pub at: Timestamp,
+    /// The span that set it.
+    pub trace: Option<TraceContext>,
+}
+
+/// What timers tell of themselves.
+pub struct TimerMetrics {
+    fired: Counter,
+    lateness: Histogram,
+    claimed: Gauge,
+}
+
+impl TimerMetrics {
+    /// Registers every metric.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            fired: metrics.counter("timers_fired", "Timers whose effects are committed"),
+            lateness: metrics.histogram(
+                "timers_lateness_seconds",
+                "From the time a timer was due to its commit",
+                [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0],
+            ),
+            claimed: metrics.gauge("timers_last_claim", "Timers that the last look found due"),
+        }
+    }
+
+    /// Timers fired just now.
+    pub(crate) fn fired(&self, due: impl Iterator<Item = Timestamp>) {
+        let now = clock::now();
+        for at in due {
+            self.fired.inc();
+            self.lateness.observe((now - at).to_std().unwrap_or(Duration::ZERO).as_secs_f64());
+        }
+    }
+}
+
+/// How often is looked for what is due, at rest. Each look is one probe of an index.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The task that fires a service's timers.
+pub struct Timers<S: Service> {
+    writer: Writer<S>,
+    batch: usize,
+    metrics: Arc<TimerMetrics>,
+}
+
+impl<S: Timed> Timers<S> {
+    /// `name` is what the timers are called in traces and logs, `batch` how many fire in one transaction, and
+    /// `publishes` the topic of this service's events.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the engine, given once")]
+    pub fn new(
+        name: &'static str,
+        batch: usize,
+        publishes: &'static str,
+        database: Database,
+        commands: Arc<CommandMetrics>,
+        metrics: Arc<TimerMetrics>,
+        outbox: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        let writer = Writer::new(name, publishes, database, commands, outbox, stop);
+        Self { writer, batch: batch.max(1), metrics }
+    }
+
+    /// Fires what is due until it is told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            match self.writer.execute_due(self.batch, &self.metrics).await {
+                Ok(fired) => {
+                    self.metrics.claimed.set(i64::try_from(fired).unwrap_or(i64::MAX));
+                    backoff = Backoff::new();
+                    // A full batch: there may be more.
+                    if fired < self.batch {
+                        let _ = tokio::time::timeout(POLL, stop.cancelled()).await;
+                    }
+                }
+                Err(()) => backoff.wait(&stop).await,
+            }
+        }
+    }
+}
