@@ -10,7 +10,8 @@ help: ## this list
 
 .PHONY: run
 run: ## the whole system on this machine; `ready` when it is, Ctrl-C stops it; TICKETING_PORT_OFFSET=1000 moves its ports
-	@cargo run --release --package local -- run
+	@# Stops cleanly even if make itself is killed.
+	@setpriv --pdeathsig TERM -- cargo run --release --package local -- run
 
 .PHONY: token
 token: ## a JWT for USER=alice [ROLES=operator], valid for a day

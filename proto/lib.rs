@@ -4,6 +4,7 @@
 //! Nothing here decides anything. Only adapters (a service's `grpc` and `events`) and clients use it.
 
 pub mod codec;
+mod money;
 
 /// The encoded `FileDescriptorSet` of every proto of the project and of the error details that answers carry.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));

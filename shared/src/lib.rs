@@ -18,3 +18,4 @@ pub mod telemetry;
 pub mod timers;
 pub mod user;
 pub mod version;
+pub mod wire;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::postgres;
+
 /// A checkout of this project.
 #[derive(Debug, Clone)]
 pub struct Checkout {
@@ -56,10 +58,13 @@ impl Checkout {
     pub fn clean(&self) -> Result<()> {
         let local = self.local();
         let Ok(entries) = fs::read_dir(&local) else { return Ok(()) };
-        let states =
-            entries.flatten().map(|entry| entry.path()).chain([local.clone()]).filter(|dir| dir.join(LOCK).exists());
+        let folders = entries.flatten().map(|entry| entry.path()).chain([local.clone()]);
+        let states: Vec<_> = folders.filter(|dir| dir.join(LOCK).exists()).collect();
         // Held until all is removed.
-        let _locks = states.map(|dir| claim(&dir)).collect::<Result<Vec<_>>>()?;
+        let _locks = states.iter().map(|dir| claim(dir)).collect::<Result<Vec<_>>>()?;
+        for state in states {
+            postgres::free_shared_memory(&state.join("postgres"));
+        }
         fs::remove_dir_all(&local).with_context(|| format!("removing {}", local.display()))
     }
 

@@ -93,6 +93,8 @@ pub fn java_args(jars: &Path, class: &str) -> Vec<String> {
         // For two cores: the parallel collectors' threads cost more than their pauses are worth.
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
+        // Or it leaves a file in the temporary folder when it is killed.
+        "-XX:-UsePerfData",
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",

@@ -41,6 +41,7 @@ pub struct Claims {
 
 impl Claims {
     /// Those of a user with these roles, valid from now for a day.
+    #[allow(clippy::disallowed_methods, reason = "the clock of services is no dependency of the tool that starts them")]
     pub fn new(user: &str, roles: &[&str]) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self {
@@ -170,4 +171,66 @@ fn new_key() -> Result<String> {
 
 fn public() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o644)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests end with the first thing that is wrong")]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As a service checks it.
+    fn check(token: &str, jwks: &JwkSet) -> Result<Value> {
+        let kid = decode_header(token)?.kid.context("no kid")?;
+        let key = DecodingKey::from_jwk(jwks.find(&kid).context("unknown kid")?)?;
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.validate_nbf = true;
+        Ok(decode::<Value>(token, &key, &validation)?.claims)
+    }
+
+    #[test]
+    fn a_token_says_who_calls_and_is_accepted_by_its_jwks_alone() {
+        let (issuer, stranger) = (Signer::generate().unwrap(), Signer::generate().unwrap());
+
+        let token = issuer.token("alice", &["operator"]).unwrap();
+
+        let claims = check(&token, &issuer.jwks()).unwrap();
+        assert_eq!((&claims["sub"], &claims["roles"]), (&json!("alice"), &json!(["operator"])));
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 24 * 60 * 60);
+        check(&token, &stranger.jwks()).unwrap_err();
+    }
+
+    #[test]
+    fn any_claims_can_be_signed_expired_ones_too() {
+        let signer = Signer::generate().unwrap();
+        let mut claims = Claims::new("alice", &[]);
+        claims.exp -= 2 * LIFETIME.as_secs();
+
+        let expired = signer.sign(&claims).unwrap();
+        let without_user = signer.sign(&json!({ "iss": ISSUER })).unwrap();
+
+        assert!(check(&expired, &signer.jwks()).unwrap_err().to_string().contains("ExpiredSignature"));
+        check(&without_user, &signer.jwks()).unwrap_err();
+    }
+
+    #[test]
+    fn all_who_ask_at_once_get_the_same_key_and_only_its_owner_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+
+        let signers: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Signer::load_or_create(dir.path()).unwrap())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+
+        assert!(signers.iter().all(|signer| signer.kid() == signers[0].kid()));
+        let jwks: JwkSet = serde_json::from_slice(&fs::read(jwks_path(dir.path())).unwrap()).unwrap();
+        check(&signers[7].token("alice", &[]).unwrap(), &jwks).unwrap();
+        let key = fs::metadata(dir.path().join("signing-key.pem")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -20,6 +20,7 @@ pub mod process;
 pub mod progress;
 pub mod ready;
 pub mod run;
+mod scratch;
 pub mod service;
 pub mod spawn;
 pub mod stack;

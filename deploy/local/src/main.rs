@@ -58,14 +58,14 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(options) => return run::run(&Tools::from_env()?, options).await,
         Command::Token { user, roles } => {
             let roles: Vec<_> = roles.iter().map(|role| role.trim()).filter(|role| !role.is_empty()).collect();
-            println!("{}", Signer::load_or_create(&Checkout::here()?.keys())?.token(&user, &roles)?);
+            local::progress::answer(Signer::load_or_create(&Checkout::here()?.keys())?.token(&user, &roles)?);
         }
         Command::Clean => Checkout::here()?.clean()?,
         Command::WithServers(options) => return with_servers::run(&Tools::from_env()?, options).await,
         Command::Tools { names } => {
             let tools = Tools::from_env()?;
             for tool in if names.is_empty() { Tool::ALL.to_vec() } else { names } {
-                println!("{tool:?}: {}", tools.find(tool).await?.display());
+                local::progress::answer(format_args!("{tool:?}: {}", tools.find(tool).await?.display()));
             }
         }
     }

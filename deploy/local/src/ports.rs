@@ -7,15 +7,18 @@
 //! outgoing connection takes one either.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const RANGE: Range<u16> = 20_000..30_000;
+use crate::tree;
+
+const RANGE: Range<u16> = 22_000..32_000;
 
 /// A port on 127.0.0.1; one from [`Port::free`] is kept from others until its last clone is dropped.
 #[derive(Debug, Clone)]
@@ -92,18 +95,51 @@ fn holder(port: u16) -> Option<String> {
         let listens = *fields.get(3)? == "0A" && u16::from_str_radix(local_port, 16) == Ok(port);
         listens.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
     })?;
-    fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path()).find_map(|process| {
+    tree::all().into_iter().find_map(|pid| {
+        let process = Path::new("/proc").join(pid.to_string());
         let mut files = fs::read_dir(process.join("fd")).ok()?.flatten();
         files.find(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == inode.as_str()))?;
         let name = fs::read_to_string(process.join("comm")).ok()?;
-        Some(format!("{} (pid {})", name.trim(), process.file_name()?.display()))
+        Some(format!("{} (pid {pid})", name.trim()))
     })
 }
 
 /// Where to begin looking: processes that start together begin far apart, and a port is not reused at once.
 fn scatter() -> u32 {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    // A hasher of the standard library has random keys.
+    let random = RandomState::new().hash_one(0u8) as u32;
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    std::process::id().wrapping_mul(7919) ^ nanos.rotate_left(16) ^ call.wrapping_mul(104_729)
+    std::process::id().wrapping_mul(7919) ^ random ^ call.wrapping_mul(104_729)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests end with the first thing that is wrong")]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn nobody_gets_a_port_that_another_holds() {
+        let held: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| (0..20).map(|_| Port::free().unwrap()).collect())).collect();
+            all.into_iter().flat_map(|one| -> Vec<Port> { one.join().unwrap() }).collect()
+        });
+
+        assert_eq!(held.iter().map(Port::number).collect::<HashSet<_>>().len(), 160);
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_what_wanted_it_and_who_has_it() {
+        let (taken, free) = (Port::free().unwrap(), Port::free().unwrap());
+        let _listener = TcpListener::bind(("127.0.0.1", taken.number())).unwrap();
+
+        let error = check(&[(taken.number(), "Postgres"), (free.number(), "Kafka")]).unwrap_err().to_string();
+
+        assert!(error.contains(&format!("port {}, which Postgres wants", taken.number())), "{error}");
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        assert!(!error.contains("Kafka"), "{error}");
+    }
 }

@@ -198,3 +198,23 @@ fn remove_stale_pid_file(data: &Path) -> Result<()> {
     }
     fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
 }
+
+/// Before the data of a server that was killed is removed: it has left a System V memory segment, of which a machine has only a few
+/// thousand, and only a next start on the same data would take it up. The seventh line of the pid file has the segment's key and id,
+/// the kernel's list whether it is still that one, and unused. `None` if there is nothing to free.
+pub(crate) fn free_shared_memory(dir: &Path) -> Option<()> {
+    let text = fs::read_to_string(dir.join("data/postmaster.pid")).ok()?;
+    let (key, id) = text.lines().nth(6)?.trim().split_once(' ')?;
+    let list = fs::read_to_string("/proc/sysvipc/shm").ok()?;
+    // key shmid perms size cpid lpid nattch …; the key is signed there.
+    let unused = list.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).any(|fields| {
+        let listed = fields.first().and_then(|key| key.parse::<i32>().ok());
+        listed == key.parse::<u32>().ok().map(u32::cast_signed)
+            && fields.get(1) == Some(&id.trim())
+            && fields.get(6) == Some(&"0")
+    });
+    if unused {
+        std::process::Command::new("ipcrm").args(["-m", id.trim()]).status().ok()?;
+    }
+    Some(())
+}

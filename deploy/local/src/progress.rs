@@ -1,5 +1,5 @@
-//! What a person at the terminal is told. In: lines. Out: standard error, so that a command's own output stays clean. Nothing
-//! else in this crate prints, but for the answers that the commands give on standard output.
+//! What a person at the terminal is told. In: lines. Out: news on standard error, so that what a command answers, on standard
+//! output, stays clean. Nothing else in this crate prints.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -13,6 +13,12 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub fn say(line: impl std::fmt::Display) {
     // A terminal that has gone away is no reason to fail.
     let _ = writeln!(std::io::stderr(), "local: {line}");
+}
+
+/// Answers one line: what a command was asked for.
+pub fn answer(line: impl std::fmt::Display) {
+    // As above.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Tells what begins, that it still goes on, and how long it took.

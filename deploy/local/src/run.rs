@@ -1,6 +1,7 @@
 //! `local run`: the whole system on this machine, as `make run` has it. In: a checkout and a port offset. Out: endpoints and a line
 //! that begins with `ready`, on standard output; what happens later, on standard error. It ends with everything stopped.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checkout::Checkout;
-use crate::progress::say;
+use crate::progress::{answer, say};
 use crate::service::{SERVICES, ServiceSpec};
 use crate::stack::Stack;
 use crate::supervise::supervise;
@@ -21,9 +22,9 @@ pub struct Run {
     /// Moves every port by so many.
     #[arg(long, env = "TICKETING_PORT_OFFSET", default_value_t = 0)]
     pub port_offset: u16,
-    /// Runs the binaries that are there, beside this one, without building them.
+    /// Runs the services' binaries in this folder, instead of building them.
     #[arg(long)]
-    pub no_build: bool,
+    pub binaries: Option<PathBuf>,
 }
 
 /// Runs the stack until Ctrl-C, SIGTERM or SIGHUP, and then stops it. A second signal stops it at once.
@@ -70,8 +71,9 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout, present: &[&'
         builder = builder.service(spec.name)?;
     }
     builder.check_ports()?;
-    if !options.no_build {
-        build(checkout, present).await?;
+    match &options.binaries {
+        Some(dir) => builder = builder.binaries(dir),
+        None => build(checkout, present).await?,
     }
     builder.create(tools).await
 }
@@ -90,17 +92,17 @@ async fn build(checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<
 
 fn announce(stack: &Stack, begun: Instant) {
     if let Some(postgres) = stack.postgres() {
-        println!("Postgres    {}", postgres.url("postgres"));
+        answer(format_args!("Postgres    {}", postgres.url("postgres")));
     }
     if let Some(kafka) = stack.kafka() {
-        println!("Kafka       {}", kafka.brokers());
+        answer(format_args!("Kafka       {}", kafka.brokers()));
     }
     for service in stack.services() {
-        println!("{:<11} gRPC {}, http://{}/readyz, /metrics", service.name(), service.grpc(), service.ops());
+        answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));
     }
-    println!("logs        {}", stack.dir().join("logs").display());
-    println!("a token     make -s token USER=alice");
-    println!("ready after {:.1} s; Ctrl-C stops it", begun.elapsed().as_secs_f32());
+    answer(format_args!("logs        {}", stack.dir().join("logs").display()));
+    answer(format_args!("a token     make -s token USER=alice"));
+    answer(format_args!("ready after {:.1} s; Ctrl-C stops it", begun.elapsed().as_secs_f32()));
 }
 
 /// What asks us to end. Each kind is caught from the beginning, also where a shell has started us with it ignored.

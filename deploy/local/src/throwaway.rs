@@ -1,19 +1,13 @@
 //! One Postgres and one Kafka for as long as they are needed, then gone without a trace. In: nothing. Out: two servers on free ports, in
 //! a temporary folder. They share nothing with `make run` or with other throwaway servers.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
-
-use anyhow::{Context, Result};
-use tempfile::TempDir;
+use anyhow::Result;
 
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::ports::Port;
 use crate::postgres::{Postgres, PostgresConfig};
+use crate::scratch::Scratch;
 use crate::tools::Tools;
-
-const PREFIX: &str = "ticketing-servers-";
-const LOCK: &str = "lock";
 
 /// A Postgres and a Kafka, both ready.
 #[derive(Debug)]
@@ -23,8 +17,7 @@ pub struct Throwaway {
     pub postgres: Postgres,
     /// The Kafka broker.
     pub kafka: Kafka,
-    dir: TempDir,
-    _lock: File,
+    dir: Scratch,
 }
 
 impl Throwaway {
@@ -33,13 +26,7 @@ impl Throwaway {
     /// # Errors
     /// When one of them can't be had or started.
     pub async fn start(tools: &Tools, fsync: bool) -> Result<Self> {
-        sweep();
-        let mut builder = tempfile::Builder::new();
-        // Postgres runs as another user when we are root, and must find its way to its own folder in here.
-        let dir = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o755)).tempdir()?;
-        let lock = File::create(dir.path().join(LOCK))?;
-        lock.lock().context("locking the temporary folder")?;
-
+        let dir = Scratch::new()?;
         let postgres = async {
             let place = dir.path().join("postgres");
             let config = PostgresConfig { dir: place, port: Port::free()?, fsync, settings: Vec::new() };
@@ -54,7 +41,7 @@ impl Throwaway {
             kafka.process().start().await.map(|()| kafka)
         };
         let (postgres, kafka) = tokio::try_join!(postgres, kafka)?;
-        Ok(Self { postgres, kafka, dir, _lock: lock })
+        Ok(Self { postgres, kafka, dir })
     }
 
     /// What the tests of all crates read: `TEST_POSTGRES_URL`, a superuser's, and `TEST_KAFKA_BROKERS`.
@@ -68,21 +55,7 @@ impl Throwaway {
     /// When one doesn't end by itself, or the folder can't be removed; the rest is done all the same.
     pub async fn stop(self) -> Result<()> {
         let (kafka, postgres) = tokio::join!(self.kafka.process().terminate(), self.postgres.process().terminate());
-        let removed = self.dir.close().context("removing the temporary folder");
+        let removed = self.dir.remove();
         kafka.and(postgres).and(removed)
-    }
-}
-
-/// Removes the folders of runs that were killed: those whose lock nobody holds.
-fn sweep() {
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        // One that has no lock file yet is just being made.
-        let abandoned = || File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
-        if ours && abandoned() {
-            // Another run may be at it, too, or it is another user's.
-            let _ = fs::remove_dir_all(&path);
-        }
     }
 }

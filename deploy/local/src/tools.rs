@@ -245,7 +245,7 @@ impl Tools {
             sudo.args(["-n", "true"]);
             ensure!(
                 run(sudo).await.is_ok(),
-                "{package} is missing ({what_for}) and sudo asks for a password; run: {by_hand}"
+                "{package} is missing ({what_for}), and installing it takes root or a sudo without password; run: {by_hand}"
             );
         }
         let apt = |args: &[&str]| {
@@ -340,4 +340,64 @@ fn postgres_version(bin: &Path) -> Option<u32> {
     let output = std::process::Command::new(bin.join("postgres")).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.split_once("PostgreSQL) ")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests end with the first thing that is wrong")]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_many_want_at_once_is_fetched_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let fetches = AtomicU32::new(0);
+        // Two of them, as two processes have: the lock is between them.
+        let (one, other) = (Tools::at(cache.path().into()), Tools::at(cache.path().into()));
+        let fetch = async |dir: &Path| {
+            fetches.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Ok(fs::write(dir.join("tool"), "it")?)
+        };
+
+        let (a, b) = tokio::join!(one.fetched("tool-1", "fetching", fetch), other.fetched("tool-1", "fetching", fetch));
+
+        assert_eq!(a.unwrap(), b.unwrap());
+        assert_eq!(fetches.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_run_has_left_is_fetched_anew() {
+        let cache = tempfile::tempdir().unwrap();
+        let tools = Tools::at(cache.path().into());
+        fs::create_dir_all(cache.path().join("tool-1")).unwrap();
+        fs::write(cache.path().join("tool-1/half"), "").unwrap();
+
+        tools.fetched("tool-1", "fetching", async |_| bail!("no network")).await.unwrap_err();
+        let dir = tools.fetched("tool-1", "fetching", async |dir| Ok(fs::write(dir.join("tool"), "")?)).await.unwrap();
+
+        assert!(dir.join("tool").exists() && !dir.join("half").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_survives_hiccups_and_gives_up_on_mistakes() {
+        let mut failures = 2;
+        let hiccups = retried(async || {
+            if failures == 0 {
+                return Ok(());
+            }
+            failures -= 1;
+            bail!("connection reset")
+        });
+        hiccups.await.unwrap();
+
+        let mut attempts = 0;
+        let mistake = retried(async || {
+            attempts += 1;
+            bail!("404")
+        });
+        mistake.await.unwrap_err();
+        assert_eq!(attempts, ATTEMPTS);
+    }
 }

@@ -43,6 +43,17 @@ pub fn fault(error: &Error, state: Option<SqlState>) -> Fault {
     }
 }
 
+/// A row that holds what this program never wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("the column {0} holds what it never should")]
+pub struct Corrupt(pub &'static str);
+
+impl From<Corrupt> for Error {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::DeserializationError(Box::new(corrupt))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ mod sql;
 mod sqlstate;
 
 pub use connect::{Conn, ConnectError, Database};
-pub use error::{Fault, fault};
+pub use error::{Corrupt, Fault, fault};
 pub use migrate::{MigrateError, migrate};
 pub use pool::{Pool, PoolError};
 pub use sql::{Fixed, Prepared};

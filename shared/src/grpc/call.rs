@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use tonic::Request;
 
 use super::Fault;
-use crate::{telemetry::TraceContext, user::UserId};
+use crate::{command::Claim, id::Id, telemetry::TraceContext, user::UserId};
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,5 +38,18 @@ impl Call {
             tracing::error!("a handler serves outside of shared::grpc's edge");
             Fault::internal()
         })
+    }
+
+    /// What makes repeating this call harmless, if its caller gave a request id. `content` is the request without that
+    /// id and with its constant defaults filled in; `resource` is the id of what it would create.
+    pub fn claim<R, K>(
+        &self,
+        rpc: &'static str,
+        request_id: Option<Id<R>>,
+        content: &impl prost::Message,
+        resource: Id<K>,
+    ) -> Option<Claim> {
+        let user = self.caller.user.as_str();
+        request_id.map(|id| Claim::new(user, rpc, id.uuid(), &content.encode_to_vec(), resource.uuid()))
     }
 }

@@ -5,6 +5,8 @@ use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::{command::Failure, db::PoolError};
+
 /// The domain of every reason (`google.rpc.ErrorInfo`).
 pub const DOMAIN: &str = "ticketing";
 
@@ -122,6 +124,46 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// A read that could not be made.
+impl From<PoolError> for Fault {
+    fn from(error: PoolError) -> Self {
+        tracing::warn!(%error, "a read was refused");
+        Self::database_unavailable()
+    }
+}
+
+/// A read that failed.
+impl From<diesel::result::Error> for Fault {
+    fn from(error: diesel::result::Error) -> Self {
+        match error {
+            diesel::result::Error::DeserializationError(error) => {
+                tracing::error!(%error, "a row can't be read");
+                Self::internal()
+            }
+            error => {
+                tracing::warn!(%error, "a read failed");
+                Self::database_unavailable()
+            }
+        }
+    }
+}
+
+impl<R> Failure<R> {
+    /// What the caller is answered; refusals are the service's own to put into words.
+    pub fn fault(self, refused: impl FnOnce(R) -> Fault) -> Fault {
+        match self {
+            Self::Refused(refusal) => refused(refusal),
+            Self::RequestIdReused => {
+                Fault::already_exists("REQUEST_ID_REUSED", "this request_id was used for another request")
+            }
+            Self::Overloaded => Fault::overloaded(),
+            Self::Unavailable => Fault::database_unavailable(),
+            Self::DeadlineExceeded => Fault::deadline_exceeded(),
+            Self::Internal => Fault::internal(),
+        }
+    }
+}
 
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {

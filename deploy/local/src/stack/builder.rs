@@ -1,0 +1,235 @@
+//! What a stack is made of. In: services, replicas, variables, servers, ports. Out: a [`Stack`] with everything in place to be started.
+//! It starts nothing that stays.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SharedServers, Stack, database_name, topic_prefix};
+use crate::kafka::{Kafka, KafkaConfig};
+use crate::keys::{self, Signer};
+use crate::ports::{self, Port};
+use crate::postgres::{self, Postgres, PostgresConfig};
+use crate::process::{Process, Spec};
+use crate::ready::Readiness;
+use crate::scratch::Scratch;
+use crate::service::{Service, ServiceSpec};
+use crate::tools::Tools;
+
+/// Says what a [`Stack`] is made of. Without more it is one for tests: the services' environment is empty but for what they are given
+/// here, ports are free ones, and what it writes goes to a temporary folder.
+#[derive(Debug, Default)]
+pub struct StackBuilder {
+    services: Vec<(&'static ServiceSpec, usize)>,
+    env: Vec<(Option<String>, String, String)>,
+    inherit_env: bool,
+    binaries: Option<PathBuf>,
+    fixed_ports: Option<u16>,
+    shared: Option<SharedServers>,
+    state: Option<(PathBuf, PathBuf)>,
+}
+
+impl StackBuilder {
+    /// Adds one replica of the service of this name.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn service(self, name: &str) -> Result<Self> {
+        self.replicas(name, 1)
+    }
+
+    /// Adds so many replicas of the service of this name.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn replicas(mut self, name: &str, count: usize) -> Result<Self> {
+        let spec = ServiceSpec::named(name).with_context(|| format!("there is no service {name}"))?;
+        self.services.push((spec, count));
+        Ok(self)
+    }
+
+    /// A variable for all replicas of a service; it wins over what the stack sets.
+    pub fn env(mut self, service: &str, name: &str, value: &str) -> Self {
+        self.env.push((Some(service.to_owned()), name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A variable for all services; it wins over what the stack sets.
+    pub fn env_for_all(mut self, name: &str, value: &str) -> Self {
+        self.env.push((None, name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Exports spans to this OTLP endpoint.
+    pub fn otlp(self, endpoint: &str) -> Self {
+        self.env_for_all("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    }
+
+    /// The services see this process's environment.
+    pub fn inherit_env(mut self) -> Self {
+        self.inherit_env = true;
+        self
+    }
+
+    /// Where the services' binaries are; else beside this process's own (`target/debug`, or `target/release`).
+    pub fn binaries(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(dir.into());
+        self
+    }
+
+    /// The ports of `make run`, moved by `offset`. Replicas after the first have free ones.
+    pub fn fixed_ports(mut self, offset: u16) -> Self {
+        self.fixed_ports = Some(offset);
+        self
+    }
+
+    /// Uses these servers, with databases and topics under a prefix of its own; else the stack has servers of its own.
+    pub fn on(mut self, servers: SharedServers) -> Self {
+        self.shared = Some(servers);
+        self
+    }
+
+    /// Keeps its state in `dir`, and its keys in `keys`, from run to run.
+    pub fn state(mut self, dir: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> Self {
+        self.state = Some((dir.into(), keys.into()));
+        self
+    }
+
+    /// Whether the fixed ports are free.
+    ///
+    /// # Errors
+    /// Names every one that is in use, and what wants it.
+    pub fn check_ports(&self) -> Result<()> {
+        let Some(offset) = self.fixed_ports else { return Ok(()) };
+        let mut wanted = Vec::new();
+        if self.shared.is_none() {
+            wanted.extend([(POSTGRES_PORT, "Postgres"), (KAFKA_PORT, "Kafka"), (KAFKA_CONTROLLER_PORT, "Kafka")]);
+        }
+        wanted.extend(
+            self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
+        );
+        let moved = wanted.into_iter().map(|(port, what)| Ok((moved(port, offset)?, what)));
+        ports::check(&moved.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The port for what has `base` in `make run`.
+    fn port(&self, base: u16) -> Result<Port> {
+        match self.fixed_ports {
+            Some(offset) => Ok(Port::fixed(moved(base, offset)?)),
+            None => Port::free(),
+        }
+    }
+
+    /// Makes what has to be there before the start: folders, keys, the servers' data. Starts nothing that stays.
+    ///
+    /// # Errors
+    /// When a fixed port is in use (it names all that are), a binary is missing, or the servers' data can't be made.
+    pub async fn create(self, tools: &Tools) -> Result<Stack> {
+        self.check_ports()?;
+        let (temporary, dir, keys) = match &self.state {
+            Some((dir, keys)) => (None, std::path::absolute(dir)?, std::path::absolute(keys)?),
+            None => {
+                let temporary = Scratch::new()?;
+                let dir = temporary.path().to_owned();
+                (Some(temporary), dir.clone(), dir.join("keys"))
+            }
+        };
+        let signer = Signer::load_or_create(&keys)?;
+        let (own, servers, prefix) = match self.shared.clone() {
+            Some(shared) => (None, shared, format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..10])),
+            None => {
+                let (postgres, kafka) = self.create_servers(tools, &dir).await?;
+                let servers = SharedServers { postgres_url: postgres.url("postgres"), kafka_brokers: kafka.brokers() };
+                (Some((postgres, kafka)), servers, String::new())
+            }
+        };
+        let services = self.create_services(&servers, &prefix, &dir, &keys)?;
+        let (postgres, kafka) = own.unzip();
+        Ok(Stack { services, kafka, postgres, servers, signer, prefix, dir, temporary })
+    }
+
+    async fn create_servers(&self, tools: &Tools, dir: &Path) -> Result<(Postgres, Kafka)> {
+        let postgres = PostgresConfig {
+            dir: dir.join("postgres"),
+            port: self.port(POSTGRES_PORT)?,
+            fsync: true,
+            settings: Vec::new(),
+        };
+        let kafka = KafkaConfig {
+            dir: dir.join("kafka"),
+            port: self.port(KAFKA_PORT)?,
+            controller_port: self.port(KAFKA_CONTROLLER_PORT)?,
+            settings: Vec::new(),
+        };
+        tokio::try_join!(Postgres::create(tools, postgres), Kafka::create(tools, kafka))
+    }
+
+    fn create_services(&self, servers: &SharedServers, prefix: &str, dir: &Path, keys: &Path) -> Result<Vec<Service>> {
+        let binaries = match &self.binaries {
+            Some(dir) => dir.clone(),
+            None => beside_this_process()?,
+        };
+        let mut services: Vec<Service> = Vec::new();
+        for spec in self.services.iter().flat_map(|(spec, count)| std::iter::repeat_n(*spec, *count)) {
+            let nth = 1 + services.iter().filter(|service| service.spec == spec).count();
+            let (name, ports) = if nth == 1 {
+                (spec.name.to_owned(), [self.port(spec.grpc_port)?, self.port(spec.ops_port)?])
+            } else {
+                (format!("{}-{nth}", spec.name), [Port::free()?, Port::free()?])
+            };
+            let [grpc, ops] = ports.each_ref().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())));
+            let program = binaries.join(spec.name);
+            ensure!(program.exists(), "{} is missing: cargo build -p {}", program.display(), spec.name);
+
+            let database_url = postgres::database_url(&servers.postgres_url, &database_name(prefix, spec.name))?;
+            let mut process = Spec::new(&name, program, dir.join("logs").join(format!("{name}.log")));
+            process.readiness = Readiness::Http { addr: ops, path: "/readyz".to_owned() };
+            process.start_limit = Duration::from_secs(60);
+            process.inherit_env = self.inherit_env;
+            let stack = [
+                ("KAFKA_BROKERS", servers.kafka_brokers.clone()),
+                ("DATABASE_URL", database_url.clone()),
+                ("GRPC_ADDR", grpc.to_string()),
+                ("OPS_ADDR", ops.to_string()),
+                ("JWKS", keys::jwks_path(keys).display().to_string()),
+                ("JWT_ISSUER", keys::ISSUER.to_owned()),
+                ("JWT_AUDIENCE", keys::AUDIENCE.to_owned()),
+            ];
+            process.env.extend(stack.map(|(name, value)| (name.to_owned(), value)));
+            if !prefix.is_empty() {
+                process.env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
+            }
+            let concerned = |service: &Option<String>| service.as_ref().is_none_or(|service| service == spec.name);
+            let asked = self.env.iter().filter(|(service, ..)| concerned(service));
+            process.env.extend(asked.map(|(_, name, value)| (name.clone(), value.clone())));
+
+            let process = Process::new(process)?;
+            services.push(Service { spec, process, grpc, ops, database_url, _ports: ports });
+        }
+        Ok(services)
+    }
+
+    /// [`StackBuilder::create`], and then [`Stack::start`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub async fn start(self, tools: &Tools) -> Result<Stack> {
+        let stack = self.create(tools).await?;
+        stack.start().await?;
+        Ok(stack)
+    }
+}
+
+/// The port that has `base` in `make run`, moved.
+fn moved(base: u16, offset: u16) -> Result<u16> {
+    base.checked_add(offset).with_context(|| format!("there is no port {base} + {offset}"))
+}
+
+/// `target/debug`, for `target/debug/local` and for the tests in `target/debug/deps`.
+fn beside_this_process() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let dir = program.parent().context("this program is in no folder")?;
+    Ok(if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir }.to_owned())
+}

@@ -1,0 +1,13 @@
+//! The local stack's own tests, with real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests end with the first thing that is wrong"
+)]
+
+mod common;
+mod run;
+mod servers;
+mod stack;
+mod with_servers;

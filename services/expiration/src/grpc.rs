@@ -1,0 +1,77 @@
+//! The API: what operators may look at. Nothing is changed here.
+
+use contracts::expiration::v1::{
+    self as api, GetExpirationRequest, GetExpirationResponse, ListExpirationsRequest, ListExpirationsResponse,
+    expiration_service_server::ExpirationService,
+};
+use shared::{
+    db::Pool,
+    grpc::{Call, Fault, Fields, Listing},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{domain, events::expiration_message, store};
+
+/// Serves `ticketing.expiration.v1.ExpirationService`.
+pub(crate) struct Api {
+    pool: Pool,
+}
+
+impl Api {
+    /// Reads from the pool.
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+}
+
+/// The call, if an operator makes it.
+fn operators<T>(request: &Request<T>) -> Result<Call, Fault> {
+    let call = Call::of(request)?;
+    if call.caller.operator { Ok(call) } else { Err(Fault::permission_denied("only operators may look at timers")) }
+}
+
+#[tonic::async_trait]
+impl ExpirationService for Api {
+    async fn get_expiration(
+        &self,
+        request: Request<GetExpirationRequest>,
+    ) -> Result<Response<GetExpirationResponse>, Status> {
+        operators(&request)?;
+        let mut fields = Fields::new();
+        let order = fields.id("order_id", &request.get_ref().order_id);
+        let order = fields.finish(|| order)?;
+        let mut conn = self.pool.get().await.map_err(Fault::from)?;
+        let found = store::find(&mut conn, order).await.map_err(Fault::from)?;
+        let timer = found.ok_or_else(|| Fault::not_found("no timer was ever set for such an order"))?;
+        Ok(Response::new(GetExpirationResponse { expiration: Some(expiration_message(&timer)) }))
+    }
+
+    async fn list_expirations(
+        &self,
+        request: Request<ListExpirationsRequest>,
+    ) -> Result<Response<ListExpirationsResponse>, Status> {
+        let call = operators(&request)?;
+        let request = request.into_inner();
+        let listing = Listing::new("ListExpirations", &call.caller.user).filter("status", request.status);
+        let mut fields = Fields::new();
+        let status =
+            fields.optional(request.status, |fields, status| fields.choice::<api::ExpirationStatus>("status", status));
+        let page = fields.page(&listing, request.page_size, &request.page_token);
+        let (status, page) = fields.finish(|| Some((status?, page?)))?;
+
+        let mut conn = self.pool.get().await.map_err(Fault::from)?;
+        let mut timers = store::list(&mut conn, status.and_then(stored), &page).await.map_err(Fault::from)?;
+        let next_page_token = listing.cut(&page, &mut timers, |timer| timer.order);
+        let expirations = timers.iter().map(expiration_message).collect();
+        Ok(Response::new(ListExpirationsResponse { expirations, next_page_token }))
+    }
+}
+
+fn stored(status: api::ExpirationStatus) -> Option<domain::Status> {
+    match status {
+        api::ExpirationStatus::Unspecified => None,
+        api::ExpirationStatus::Scheduled => Some(domain::Status::Scheduled),
+        api::ExpirationStatus::Expired => Some(domain::Status::Expired),
+        api::ExpirationStatus::Dropped => Some(domain::Status::Dropped),
+    }
+}

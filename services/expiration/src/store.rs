@@ -1,0 +1,180 @@
+//! How timers are kept: loading and saving a batch, claiming what is due, and the reads of the API.
+
+use diesel::{
+    ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable,
+    SelectableHelper,
+    pg::Pg,
+    sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::{
+    clock::Timestamp,
+    command::{Rows, Store, WorkingSet},
+    db::{Corrupt, Fixed, Prepared},
+    grpc::Page,
+    telemetry::TraceContext,
+    timers::{Due, Timed},
+};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Command, Expiration, Expirations, OrderId, Status},
+    schema::expirations,
+};
+
+/// What a batch is about.
+pub struct Loaded(Rows<OrderId, Expiration>);
+
+impl WorkingSet<Expirations> for Loaded {
+    fn state(&self, command: &Command) -> Option<Expiration> {
+        self.0.get(command.order()).cloned()
+    }
+
+    fn replace(&mut self, command: &Command, state: Option<Expiration>) {
+        if let Some(timer) = state {
+            self.0.put(command.order(), timer);
+        }
+    }
+}
+
+impl Store for Expirations {
+    type Loaded = Loaded;
+
+    async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
+        let mut ids: Vec<Uuid> = commands.iter().map(|command| command.order().uuid()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let rows: Vec<Row> = expirations::table
+            .filter(expirations::order_id.eq_any(ids))
+            .order(expirations::order_id)
+            .select(Row::as_select())
+            .for_update()
+            .load(&mut &*conn)
+            .await?;
+        let timers: Vec<Expiration> = rows.into_iter().map(Expiration::try_from).collect::<Result<_, _>>()?;
+        Ok(Loaded(Rows::new(timers.into_iter().map(|timer| (timer.order, timer)))))
+    }
+
+    async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
+        let rows = loaded.0.changed();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        Prepared::<Save, _>::with(|sql| {
+            sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
+                .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
+                .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
+                .bind::<Array<Text>, _>(rows.iter().map(|row| row.trace.traceparent()).collect::<Vec<_>>())
+                .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.trace.tracestate()).collect::<Vec<_>>())
+        })
+        .execute(&mut &*conn)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Save;
+impl Fixed for Save {
+    const SQL: &'static str = "\
+        INSERT INTO expirations (order_id, expires_at, status, traceparent, tracestate) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5) \
+        ON CONFLICT (order_id) DO UPDATE SET status = excluded.status";
+}
+
+struct ClaimDue;
+impl Fixed for ClaimDue {
+    const SQL: &'static str = "\
+        SELECT order_id, expires_at, traceparent, tracestate FROM expirations \
+        WHERE status = 1 AND expires_at <= clock_timestamp() \
+        ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+}
+
+#[derive(QueryableByName)]
+struct DueRow {
+    #[diesel(sql_type = SqlUuid)]
+    order_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    expires_at: Timestamp,
+    #[diesel(sql_type = Text)]
+    traceparent: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    tracestate: Option<String>,
+}
+
+impl Timed for Expirations {
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
+        let rows: Vec<DueRow> =
+            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+        let due = rows.into_iter().map(|row| Due {
+            command: Command::Fire(OrderId::from_uuid(row.order_id)),
+            at: row.expires_at,
+            trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
+        });
+        Ok(due.collect())
+    }
+}
+
+/// One timer, if there is such.
+pub(crate) async fn find(conn: &mut AsyncPgConnection, order: OrderId) -> QueryResult<Option<Expiration>> {
+    let rows: Vec<Row> =
+        expirations::table.filter(expirations::order_id.eq(order.uuid())).select(Row::as_select()).load(conn).await?;
+    Ok(rows.into_iter().map(Expiration::try_from).next().transpose()?)
+}
+
+/// A page of timers, newest order first, and one timer more if there is one.
+pub(crate) async fn list(
+    conn: &mut AsyncPgConnection,
+    status: Option<Status>,
+    page: &Page,
+) -> QueryResult<Vec<Expiration>> {
+    let mut query = expirations::table
+        .order(expirations::order_id.desc())
+        .limit(page.fetch())
+        .select(Row::as_select())
+        .into_boxed();
+    if let Some(status) = status {
+        query = query.filter(expirations::status.eq(status_code(status)));
+    }
+    if let Some(after) = page.after {
+        query = query.filter(expirations::order_id.lt(after));
+    }
+    let rows: Vec<Row> = query.load(conn).await?;
+    Ok(rows.into_iter().map(Expiration::try_from).collect::<Result<_, _>>()?)
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = expirations, check_for_backend(Pg))]
+struct Row {
+    order_id: Uuid,
+    expires_at: Timestamp,
+    status: i16,
+    traceparent: String,
+    tracestate: Option<String>,
+}
+
+impl TryFrom<Row> for Expiration {
+    type Error = Corrupt;
+
+    fn try_from(row: Row) -> Result<Self, Corrupt> {
+        Ok(Self {
+            order: OrderId::from_uuid(row.order_id),
+            expires_at: row.expires_at,
+            status: match row.status {
+                1 => Status::Scheduled,
+                2 => Status::Expired,
+                3 => Status::Dropped,
+                _ => return Err(Corrupt("expirations.status")),
+            },
+            trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref())
+                .ok_or(Corrupt("expirations.traceparent"))?,
+        })
+    }
+}
+
+fn status_code(status: Status) -> i16 {
+    match status {
+        Status::Scheduled => 1,
+        Status::Expired => 2,
+        Status::Dropped => 3,
+    }
+}

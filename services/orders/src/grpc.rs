@@ -1,0 +1,188 @@
+//! The API: requests checked and turned into commands, states and refusals turned into answers. Decides nothing.
+
+use std::{pin::Pin, time::Duration};
+
+use contracts::orders::v1::{
+        self as api, CancelOrderRequest, CancelOrderResponse, CreateOrderRequest, CreateOrderResponse,
+        GetOrderRequest, GetOrderResponse, ListOrdersRequest, ListOrdersResponse, WatchOrderRequest,
+        WatchOrderResponse, order_service_server::OrderService,
+    };
+use shared::{
+    command::{Done, Envelope, Failure, Lane},
+    db::Pool,
+    grpc::{Call, Caller, Fault, FieldFault, Fields, Listing},
+    user::UserId,
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::{Command, Create, OrderId, Orders, QUANTITIES, Reason, Refusal, State, Status as Stage},
+    events::order_message,
+    store,
+};
+
+/// Serves `ticketing.orders.v1.OrderService`.
+pub(crate) struct Api {
+    lane: Lane<Orders>,
+    pool: Pool,
+    order_ttl: Duration,
+}
+
+impl Api {
+    /// Commands go to the lane, reads to the pool; an order waits for `order_ttl` to be paid.
+    pub(crate) fn new(lane: Lane<Orders>, pool: Pool, order_ttl: Duration) -> Self {
+        Self { lane, pool, order_ttl }
+    }
+
+    /// The answer to a command that was done: the order as it is now.
+    async fn answer(&self, done: Result<Done<State>, Failure<Refusal>>) -> Result<api::Order, Fault> {
+        match done.map_err(|failure| failure.fault(fault))? {
+            Done::Now(State { order: Some(order), .. }) => Ok(order_message(&order)),
+            Done::Now(State { order: None, .. }) => Err(not_found()),
+            // Its id was claimed by this very caller.
+            Done::Before(id) => self.find(OrderId::from_uuid(id), None).await,
+        }
+    }
+
+    async fn find(&self, id: OrderId, user: Option<&UserId>) -> Result<api::Order, Fault> {
+        let mut conn = self.pool.get().await?;
+        let found = store::find(&mut conn, id, user).await?;
+        found.as_ref().map(order_message).ok_or_else(not_found)
+    }
+}
+
+/// Whose orders a caller may see: their own, or, of operators, everyone's.
+fn seen_by(caller: &Caller) -> Option<&UserId> {
+    (!caller.operator).then_some(&caller.user)
+}
+
+#[tonic::async_trait]
+impl OrderService for Api {
+    async fn create_order(
+        &self,
+        request: Request<CreateOrderRequest>,
+    ) -> Result<Response<CreateOrderResponse>, Status> {
+        let call = Call::of(&request)?;
+        let mut request = request.into_inner();
+        let mut fields = Fields::new();
+        let ticket = fields.id("ticket_id", &request.ticket_id);
+        let quantity = fields.number("quantity", request.quantity.unwrap_or(1), QUANTITIES);
+        let unit_price = fields
+            .optional(request.unit_price.as_ref(), |fields, price| fields.price("unit_price", Some(price.parts())));
+        let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
+        let (ticket, quantity, unit_price, request_id) =
+            fields.finish(|| Some((ticket?, quantity?, unit_price?, request_id?)))?;
+
+        let id = OrderId::new();
+        // Constant defaults filled in; a price left out stays left out, and the id itself is no content.
+        (request.quantity, request.request_id) = (Some(quantity), None);
+        let claim = call.claim("CreateOrder", request_id, &request, id);
+        let create = Create {
+            id,
+            user: call.caller.user.clone(),
+            ticket,
+            quantity,
+            unit_price,
+            ttl: self.order_ttl,
+            trace: call.trace.clone(),
+        };
+        let envelope =
+            || Envelope::new(Command::Create(create.clone()), call.trace.clone()).once(claim.clone());
+        // A ticket that its seller has just listed may not have been heard of here yet.
+        let unheard = |refusal: &Refusal| matches!(refusal, Refusal::TicketUnknown);
+        let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
+        Ok(Response::new(CreateOrderResponse { order: Some(self.answer(done).await?) }))
+    }
+
+    async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<GetOrderResponse>, Status> {
+        let call = Call::of(&request)?;
+        let mut fields = Fields::new();
+        let id = fields.id("id", &request.get_ref().id);
+        let id = fields.finish(|| id)?;
+        Ok(Response::new(GetOrderResponse { order: Some(self.find(id, seen_by(&call.caller)).await?) }))
+    }
+
+    async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersResponse>, Status> {
+        let call = Call::of(&request)?;
+        let request = request.into_inner();
+        let named = request.user_id.as_deref();
+        let listing = Listing::new("ListOrders", &call.caller.user)
+            .filter("user_id", named)
+            .filter("status", request.status);
+        let mut fields = Fields::new();
+        let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
+        let page = fields.page(&listing, request.page_size, &request.page_token);
+        let (status, page) = fields.finish(|| Some((status?, page?)))?;
+        if !call.caller.operator && named.is_some_and(|named| named != call.caller.user.as_str()) {
+            return Err(Fault::permission_denied("only operators may list the orders of others").into());
+        }
+        let user = named.or(seen_by(&call.caller).map(UserId::as_str));
+
+        let mut conn = self.pool.get().await.map_err(Fault::from)?;
+        let mut orders =
+            store::list(&mut conn, user, status.and_then(stored_status), &page).await.map_err(Fault::from)?;
+        let next_page_token = listing.cut(&page, &mut orders, |order| order.id);
+        Ok(Response::new(ListOrdersResponse { orders: orders.iter().map(order_message).collect(), next_page_token }))
+    }
+
+    async fn cancel_order(
+        &self,
+        request: Request<CancelOrderRequest>,
+    ) -> Result<Response<CancelOrderResponse>, Status> {
+        let call = Call::of(&request)?;
+        let mut fields = Fields::new();
+        let id = fields.id("id", &request.get_ref().id);
+        let id = fields.finish(|| id)?;
+        let command = Command::Cancel { id, user: call.caller.user.clone() };
+        let done = self.lane.submit(Envelope::new(command, call.trace.clone()), call.deadline.into_std()).await;
+        Ok(Response::new(CancelOrderResponse { order: Some(self.answer(done).await?) }))
+    }
+
+    type WatchOrderStream = Pin<Box<dyn Stream<Item = Result<WatchOrderResponse, Status>> + Send>>;
+
+    async fn watch_order(
+        &self,
+        _: Request<WatchOrderRequest>,
+    ) -> Result<Response<Self::WatchOrderStream>, Status> {
+        Err(Status::unimplemented("watching orders is not served by this version: poll GetOrder"))
+    }
+}
+
+fn stored_status(status: api::OrderStatus) -> Option<i16> {
+    let status = match status {
+        api::OrderStatus::Unspecified => return None,
+        api::OrderStatus::Created => Stage::Created,
+        api::OrderStatus::AwaitingPayment => Stage::AwaitingPayment,
+        api::OrderStatus::Completed => Stage::Completed,
+        // Whatever the reason.
+        api::OrderStatus::Cancelled => Stage::Cancelled(Reason::Buyer),
+    };
+    Some(store::status_code(status).0)
+}
+
+fn not_found() -> Fault {
+    Fault::not_found("there is no such order")
+}
+
+fn fault(refusal: Refusal) -> Fault {
+    const SOON: Duration = Duration::from_secs(1);
+    match refusal {
+        Refusal::NotFound => not_found(),
+        Refusal::TicketUnknown => Fault::not_found("there is no such ticket, as far as is known").retry_after(SOON),
+        Refusal::TicketWithdrawn => {
+            Fault::failed_precondition("TICKET_WITHDRAWN", "the seller has ended the sale of this ticket")
+        }
+        Refusal::SoldOut { available } => {
+            Fault::failed_precondition("SOLD_OUT", format!("{available} are available; stock may come back"))
+                .retry_after(SOON)
+        }
+        Refusal::TotalTooLarge => Fault::invalid(vec![FieldFault {
+            field: "quantity".into(),
+            description: "times the unit price must be less than 2 to the 63".into(),
+        }]),
+        Refusal::Completed => Fault::failed_precondition("ORDER_COMPLETED", "the order was paid"),
+        // Of others' events alone.
+        Refusal::NoSuchOrder => Fault::internal(),
+    }
+}
