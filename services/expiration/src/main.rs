@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
+use expiration::{Config, NAME};
 use shared::{
     config::Settings,
     program::{self, COMMANDS, MIGRATE},
 };
-use expiration::{Config, NAME};
 
 fn main() -> ExitCode {
-    let mut settings = Settings::from_process(NAME, "Timers of orders: each fires when its order was not paid in time.", COMMANDS);
+    let mut settings =
+        Settings::from_process(NAME, "Timers of orders: each fires when its order was not paid in time.", COMMANDS);
     let command = settings.command();
     let config = Config::read(&mut settings);
     let config = match settings.finish(config) {

@@ -1,8 +1,7 @@
 //! How timers are kept: loading and saving a batch, claiming what is due, and the reads of the API.
 
 use diesel::{
-    ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable,
-    SelectableHelper,
+    ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
     pg::Pg,
     sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };

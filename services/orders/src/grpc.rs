@@ -3,10 +3,10 @@
 use std::{pin::Pin, time::Duration};
 
 use contracts::orders::v1::{
-        self as api, CancelOrderRequest, CancelOrderResponse, CreateOrderRequest, CreateOrderResponse,
-        GetOrderRequest, GetOrderResponse, ListOrdersRequest, ListOrdersResponse, WatchOrderRequest,
-        WatchOrderResponse, order_service_server::OrderService,
-    };
+    self as api, CancelOrderRequest, CancelOrderResponse, CreateOrderRequest, CreateOrderResponse, GetOrderRequest,
+    GetOrderResponse, ListOrdersRequest, ListOrdersResponse, WatchOrderRequest, WatchOrderResponse,
+    order_service_server::OrderService,
+};
 use shared::{
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
@@ -87,8 +87,7 @@ impl OrderService for Api {
             ttl: self.order_ttl,
             trace: call.trace.clone(),
         };
-        let envelope =
-            || Envelope::new(Command::Create(create.clone()), call.trace.clone()).once(claim.clone());
+        let envelope = || Envelope::new(Command::Create(create.clone()), call.trace.clone()).once(claim.clone());
         // A ticket that its seller has just listed may not have been heard of here yet.
         let unheard = |refusal: &Refusal| matches!(refusal, Refusal::TicketUnknown);
         let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
@@ -107,9 +106,8 @@ impl OrderService for Api {
         let call = Call::of(&request)?;
         let request = request.into_inner();
         let named = request.user_id.as_deref();
-        let listing = Listing::new("ListOrders", &call.caller.user)
-            .filter("user_id", named)
-            .filter("status", request.status);
+        let listing =
+            Listing::new("ListOrders", &call.caller.user).filter("user_id", named).filter("status", request.status);
         let mut fields = Fields::new();
         let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
         let page = fields.page(&listing, request.page_size, &request.page_token);
@@ -141,10 +139,7 @@ impl OrderService for Api {
 
     type WatchOrderStream = Pin<Box<dyn Stream<Item = Result<WatchOrderResponse, Status>> + Send>>;
 
-    async fn watch_order(
-        &self,
-        _: Request<WatchOrderRequest>,
-    ) -> Result<Response<Self::WatchOrderStream>, Status> {
+    async fn watch_order(&self, _: Request<WatchOrderRequest>) -> Result<Response<Self::WatchOrderStream>, Status> {
         Err(Status::unimplemented("watching orders is not served by this version: poll GetOrder"))
     }
 }

@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
+use orders::{Config, NAME};
 use shared::{
     config::Settings,
     program::{self, COMMANDS, MIGRATE},
 };
-use orders::{Config, NAME};
 
 fn main() -> ExitCode {
-    let mut settings = Settings::from_process(NAME, "Orders that buyers place, until they are paid, cancelled, or expire.", COMMANDS);
+    let mut settings =
+        Settings::from_process(NAME, "Orders that buyers place, until they are paid, cancelled, or expire.", COMMANDS);
     let command = settings.command();
     let config = Config::read(&mut settings);
     let config = match settings.finish(config) {

@@ -63,7 +63,8 @@ impl Store for Orders {
         let mut ids: Vec<Uuid> = existing.filter_map(|command| command.order()).map(OrderId::uuid).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut copies: Vec<Uuid> = commands.iter().filter_map(|command| command.ticket()).map(TicketId::uuid).collect();
+        let mut copies: Vec<Uuid> =
+            commands.iter().filter_map(|command| command.ticket()).map(TicketId::uuid).collect();
         copies.sort_unstable();
         copies.dedup();
         let orders = async {
@@ -83,11 +84,7 @@ impl Store for Orders {
             if copies.is_empty() {
                 return Ok(Vec::new());
             }
-            tickets::table
-                .filter(tickets::id.eq_any(copies))
-                .select(TicketRow::as_select())
-                .load(&mut &*conn)
-                .await
+            tickets::table.filter(tickets::id.eq_any(copies)).select(TicketRow::as_select()).load(&mut &*conn).await
         };
         let (orders, tickets) = futures_util::try_join!(orders, tickets)?;
         let orders: Vec<Order> = orders.into_iter().map(Order::try_from).collect::<Result<_, _>>()?;
@@ -171,7 +168,11 @@ async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult
 }
 
 /// One order, if there is such and it is this user's, or anybody's if none is named.
-pub(crate) async fn find(conn: &mut AsyncPgConnection, id: OrderId, user: Option<&UserId>) -> QueryResult<Option<Order>> {
+pub(crate) async fn find(
+    conn: &mut AsyncPgConnection,
+    id: OrderId,
+    user: Option<&UserId>,
+) -> QueryResult<Option<Order>> {
     let rows: Vec<OrderRow> =
         orders::table.filter(orders::id.eq(id.uuid())).select(OrderRow::as_select()).load(conn).await?;
     let found: Option<Order> = rows.into_iter().map(Order::try_from).next().transpose()?;
@@ -292,19 +293,15 @@ fn status_of(status: i16, reason: Option<i16>) -> Option<Status> {
         (CREATED, None) => Status::Created,
         (AWAITING_PAYMENT, None) => Status::AwaitingPayment,
         (COMPLETED, None) => Status::Completed,
-        (CANCELLED, Some(reason)) => Status::Cancelled(REASONS.into_iter().find(|known| reason_code(*known) == reason)?),
+        (CANCELLED, Some(reason)) => {
+            Status::Cancelled(REASONS.into_iter().find(|known| reason_code(*known) == reason)?)
+        }
         _ => return None,
     })
 }
 
-const REASONS: [Reason; 6] = [
-    Reason::Buyer,
-    Reason::Expired,
-    Reason::SoldOut,
-    Reason::PriceChanged,
-    Reason::Withdrawn,
-    Reason::UnknownTicket,
-];
+const REASONS: [Reason; 6] =
+    [Reason::Buyer, Reason::Expired, Reason::SoldOut, Reason::PriceChanged, Reason::Withdrawn, Reason::UnknownTicket];
 
 fn reason_code(reason: Reason) -> i16 {
     match reason {

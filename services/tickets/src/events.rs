@@ -41,7 +41,10 @@ impl Publish for Tickets {
             Event::Withdrawn { .. } => updated(state, Cause::Withdrawn(api::Withdrawn {}))?,
             Event::Reserved { reservation, .. } => updated(
                 state,
-                Cause::Reserved(api::Reserved { order_id: reservation.order.to_string(), quantity: reservation.quantity }),
+                Cause::Reserved(api::Reserved {
+                    order_id: reservation.order.to_string(),
+                    quantity: reservation.quantity,
+                }),
             )?,
             Event::Released { .. } => {
                 let Reservation { order, quantity, .. } = state.reservation.as_ref()?;

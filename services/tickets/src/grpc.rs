@@ -35,7 +35,8 @@ impl Api {
 
     /// Gives a command, and answers with the ticket as it is then.
     async fn submit(&self, call: &Call, envelope: Envelope<Command>) -> Result<api::Ticket, Fault> {
-        let done = self.lane.submit(envelope, call.deadline.into_std()).await.map_err(|failure| failure.fault(fault))?;
+        let done =
+            self.lane.submit(envelope, call.deadline.into_std()).await.map_err(|failure| failure.fault(fault))?;
         match done {
             Done::Now(State { ticket: Some(ticket), .. }) => Ok(ticket_message(&ticket)),
             Done::Now(State { ticket: None, .. }) => Err(not_found()),
@@ -89,8 +90,7 @@ impl TicketService for Api {
         let title = fields.optional(title, |fields, title| fields.title("title", &title));
         let price = fields.optional(price, |fields, price| fields.price("price", Some(price.parts())));
         let quantity = fields.optional(quantity, |fields, quantity| fields.number("quantity", quantity, QUANTITIES));
-        let (id, edit) =
-            fields.finish(|| Some((id?, Edit { title: title?, price: price?, quantity: quantity? })))?;
+        let (id, edit) = fields.finish(|| Some((id?, Edit { title: title?, price: price?, quantity: quantity? })))?;
 
         let seller = call.caller.user.clone();
         let command = Command::Edit { id, seller, edit, expected_revision };
@@ -141,7 +141,10 @@ impl TicketService for Api {
         let mut tickets =
             store::list(&mut conn, request.seller_id.as_deref(), status, &page).await.map_err(Fault::from)?;
         let next_page_token = listing.cut(&page, &mut tickets, |ticket| ticket.id);
-        Ok(Response::new(ListTicketsResponse { tickets: tickets.iter().map(ticket_message).collect(), next_page_token }))
+        Ok(Response::new(ListTicketsResponse {
+            tickets: tickets.iter().map(ticket_message).collect(),
+            next_page_token,
+        }))
     }
 }
 
