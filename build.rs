@@ -1,4 +1,6 @@
 //! Compiles every proto of the project, without protoc, and keeps the encoded descriptor set beside the code.
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "how Cargo and build scripts talk")]
+
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;

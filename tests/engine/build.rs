@@ -1,4 +1,6 @@
 //! Compiles the counter's protos as the contracts crate compiles the project's.
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "how Cargo and build scripts talk")]
+
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;

@@ -26,7 +26,7 @@ pub struct Readiness {
 #[derive(Clone, Debug)]
 struct State {
     phase: Phase,
-    /// When the database answered last; it is given its patience from the start.
+    /// When the database answered last.
     database_seen: Instant,
     database_lost: bool,
     /// By part.
@@ -57,9 +57,12 @@ impl Health {
 
     /// All that was needed is there. Does nothing once it stops.
     pub fn ready(&self) {
+        let now = Instant::now();
         self.change(|state| {
             if state.phase == Phase::Starting {
                 state.phase = Phase::Ready;
+                // Part of what was needed: its patience begins here.
+                (state.database_seen, state.database_lost) = (now, false);
             }
         });
     }
@@ -220,6 +223,16 @@ mod tests {
             health.database(true);
             assert!(health.readiness().is_serving());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_start_costs_the_database_none_of_its_patience() {
+        let health = Health::starting();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        health.database(false);
+        health.ready();
+        health.database(false);
+        assert!(health.readiness().is_serving());
     }
 
     #[tokio::test(start_paused = true)]

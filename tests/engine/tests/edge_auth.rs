@@ -31,7 +31,7 @@ async fn send(edge: &Edge, request: Request<GetCounterRequest>) -> Result<Counte
 }
 
 async fn refusal(edge: &Edge, token: &str) -> String {
-    let status = call(edge, token).await.expect_err("refused");
+    let status = call(edge, token).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
     reason(&status)
 }

@@ -12,12 +12,20 @@ const MAX: Duration = Duration::from_secs(30);
 /// Our answer comes so much before the deadline: tonic keeps the header's deadline too, and its answer has no reason.
 const AHEAD: Duration = Duration::from_millis(1);
 
+/// When a call that has just come should be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// The caller asked for it; else it is only ours.
+    pub(super) asked: bool,
+}
+
 /// The deadline of a call that has just come, from its `grpc-timeout`.
 ///
 /// # Errors
 ///
 /// `INVALID_ARGUMENT`: the header is malformed. A caller who says when to give up should not be misunderstood.
-pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Instant, Fault> {
+pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Deadline, Fault> {
     let timeout = match headers.get("grpc-timeout") {
         None => MAX,
         Some(value) => {
@@ -28,8 +36,8 @@ pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Instant, Fau
             })?
         }
     };
-    // What is 30 s or more is ours alone.
-    Ok(now + if timeout < MAX { timeout.saturating_sub(AHEAD) } else { MAX })
+    let asked = timeout < MAX;
+    Ok(Deadline { at: now + if asked { timeout.saturating_sub(AHEAD) } else { MAX }, asked })
 }
 
 /// `TimeoutValue TimeoutUnit` of gRPC's protocol over HTTP/2.
@@ -93,7 +101,11 @@ mod tests {
         ] {
             let headers = header.map(|text| (http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap()));
             let deadline = deadline(&headers.into_iter().collect(), now).ok();
-            assert_eq!(deadline, expected.map(|millis| now + Duration::from_millis(millis)), "{header:?}");
+            assert_eq!(
+                deadline.map(|deadline| deadline.at),
+                expected.map(|millis| now + Duration::from_millis(millis)),
+                "{header:?}"
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 
 use super::{
     answer::{Answer, Ongoing},
-    deadline::deadline,
+    deadline::{Deadline, deadline},
     methods::{Methods, code_name},
 };
 use crate::{
@@ -99,7 +99,7 @@ impl Common {
 
         let handled = match deadline(request.headers(), now) {
             Err(fault) => Ok(Err(fault)),
-            Ok(deadline) => {
+            Ok(Deadline { at: deadline, asked }) => {
                 let handle = async {
                     let caller = self.verifier.verify(bearer(request.headers())?).await?;
                     let trace = span.context().clone();
@@ -108,7 +108,7 @@ impl Common {
                     Ok(response)
                 };
                 let handle = span.run(AssertUnwindSafe(handle).catch_unwind());
-                if method.streams {
+                if method.streams && !asked {
                     handle.await
                 } else if deadline <= now {
                     Ok(Err(Fault::deadline_exceeded()))

@@ -29,6 +29,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Waits until a call has reached a handler.
+    pub async fn begun(&self) {
+        while self.calls.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn note<T>(&self, request: &Request<T>) -> Result<Call, Status> {
         let call = Call::of(request)?;
         self.calls.lock().unwrap().push(call.clone());

@@ -27,7 +27,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::{AUDIENCE, Counters, ISSUER, Key, awaited, jwks};
+use super::{AUDIENCE, Counters, DRAIN, ISSUER, Key, awaited, jwks};
 
 /// A server behind the engine's edge.
 pub struct Edge {
@@ -84,7 +84,8 @@ impl Edge {
             health.clone(),
             &metrics,
         )
-        .unwrap();
+        .unwrap()
+        .drain(DRAIN);
 
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = grpc::bind("GRPC_ADDR", any).await.unwrap();

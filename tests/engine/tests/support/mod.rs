@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a test waits for what should come at once, on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a server that stops waits for calls.
+pub const DRAIN: Duration = Duration::from_millis(500);
+
 /// Waits for something, or fails saying for what.
 pub async fn awaited<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
