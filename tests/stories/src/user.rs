@@ -1,8 +1,8 @@
 //! A user, and what users do.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use contracts::{
-    expiration::v1::{Expiration, GetExpirationRequest, expiration_service_client::ExpirationServiceClient},
+    expiration::v1::{Expiration, ExpirationStatus, GetExpirationRequest, expiration_service_client::ExpirationServiceClient},
     orders::v1::{
         CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
         order_service_client::OrderServiceClient,
@@ -18,13 +18,13 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
 use crate::{SOON, World};
 
 /// A channel that says who calls.
-type Line = InterceptedService<Channel, Token>;
+type Line = InterceptedService<Channel, Credentials>;
 
 /// Somebody with a token, and a line to each service.
 #[derive(Clone)]
@@ -35,15 +35,23 @@ pub struct User {
     pub orders: OrderServiceClient<Line>,
     /// The line to expiration.
     pub expiration: ExpirationServiceClient<Line>,
+    channels: [Channel; 3],
+    credentials: Credentials,
 }
 
-/// Adds a token to each call.
+/// What each call of somebody says besides: who calls, and perhaps in which trace.
 #[derive(Clone)]
-pub struct Token(MetadataValue<Ascii>);
+pub struct Credentials {
+    authorization: MetadataValue<Ascii>,
+    traceparent: Option<MetadataValue<Ascii>>,
+}
 
-impl Interceptor for Token {
+impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        if let Some(traceparent) = &self.traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
+        }
         Ok(request)
     }
 }
@@ -51,17 +59,32 @@ impl Interceptor for Token {
 impl User {
     pub(crate) fn new(world: &World, name: &str, roles: &[&str], replica: usize) -> Result<Self> {
         let token = world.stack().signer().token(name, roles)?;
-        let token = Token(format!("Bearer {token}").parse()?);
-        let line = |service: &str| {
-            let replica = world.replica(service, replica).with_context(|| format!("there is no {service}"))?;
-            let channel = Endpoint::from_shared(format!("http://{}", replica.grpc()))?.connect_lazy();
-            anyhow::Ok(InterceptedService::new(channel, token.clone()))
-        };
-        Ok(Self {
-            tickets: TicketServiceClient::new(line("tickets")?),
-            orders: OrderServiceClient::new(line("orders")?),
-            expiration: ExpirationServiceClient::new(line("expiration")?),
-        })
+        let credentials = Credentials { authorization: format!("Bearer {token}").parse()?, traceparent: None };
+        let channels =
+            [world.line("tickets", replica)?, world.line("orders", replica)?, world.line("expiration", replica)?];
+        Ok(Self::from_parts(channels, credentials))
+    }
+
+    fn from_parts(channels: [Channel; 3], credentials: Credentials) -> Self {
+        let [tickets, orders, expiration] =
+            channels.each_ref().map(|channel| InterceptedService::new(channel.clone(), credentials.clone()));
+        Self {
+            tickets: TicketServiceClient::new(tickets),
+            orders: OrderServiceClient::new(orders),
+            expiration: ExpirationServiceClient::new(expiration),
+            channels,
+            credentials,
+        }
+    }
+
+    /// The same user, in a trace of their own: every call has this `traceparent`.
+    ///
+    /// # Errors
+    ///
+    /// It is no text for metadata.
+    pub fn within(&self, traceparent: &str) -> Result<Self> {
+        let credentials = Credentials { traceparent: Some(traceparent.parse()?), ..self.credentials.clone() };
+        Ok(Self::from_parts(self.channels.clone(), credentials))
     }
 
     /// Lists so many of a ticket at this many US cents each.
@@ -70,12 +93,21 @@ impl User {
     ///
     /// The call's.
     pub async fn lists(&self, title: &str, cents: i64, quantity: i32) -> Result<Ticket, Status> {
-        let request = CreateTicketRequest {
+        self.lists_as(CreateTicketRequest {
             title: title.to_owned(),
             price: Some(Money::of("USD", cents)),
             quantity: Some(quantity),
             request_id: None,
-        };
+        })
+        .await
+    }
+
+    /// Lists a ticket in just these words.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn lists_as(&self, request: CreateTicketRequest) -> Result<Ticket, Status> {
         let answer = self.tickets.clone().create_ticket(request).await?.into_inner();
         answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
     }
@@ -97,7 +129,15 @@ impl User {
     /// The call's.
     pub async fn reprices(&self, id: &str, cents: i64) -> Result<Ticket, Status> {
         let price = Some(Money::of("USD", cents));
-        let request = UpdateTicketRequest { id: id.to_owned(), price, ..UpdateTicketRequest::default() };
+        self.edits(UpdateTicketRequest { id: id.to_owned(), price, ..UpdateTicketRequest::default() }).await
+    }
+
+    /// Changes a ticket in just these words.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn edits(&self, request: UpdateTicketRequest) -> Result<Ticket, Status> {
         let answer = self.tickets.clone().update_ticket(request).await?.into_inner();
         answer.ticket.ok_or_else(|| Status::internal("no ticket in the answer"))
     }
@@ -169,6 +209,20 @@ impl User {
         answer.expiration.ok_or_else(|| Status::internal("no expiration in the answer"))
     }
 
+    /// Waits until tickets has decided on an order, one way or the other, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It hasn't in time.
+    pub async fn awaits_decision(&self, id: &str) -> Result<Order> {
+        wait::until(&format!("a decision on order {id}"), SOON, || async {
+            let order = self.order(id).await?;
+            ensure!(order.status() != OrderStatus::Created, "it is still {}", order.status().as_str_name());
+            Ok(order)
+        })
+        .await
+    }
+
     /// Waits until an order has this status, and gives it.
     ///
     /// # Errors
@@ -192,6 +246,20 @@ impl User {
         let order = self.awaits_order(id, OrderStatus::Cancelled).await?;
         ensure!(order.cancel_reason() == reason, "cancelled for another reason: {:?}", order.cancel_reason());
         Ok(order)
+    }
+
+    /// Waits until an order's timer has this status.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't in time.
+    pub async fn awaits_timer(&self, order_id: &str, status: ExpirationStatus) -> Result<Expiration> {
+        wait::until(&format!("the timer of order {order_id} to be {}", status.as_str_name()), SOON, || async {
+            let timer = self.timer(order_id).await?;
+            ensure!(timer.status() == status, "it is {}", timer.status().as_str_name());
+            Ok(timer)
+        })
+        .await
     }
 
     /// Waits until a ticket's stock is so much available, reserved and sold, and gives it.

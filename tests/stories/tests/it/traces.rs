@@ -1,0 +1,115 @@
+//! One order, one trace, over all services.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Context, Result};
+use contracts::{
+    expiration::v1::ExpirationStatus,
+    orders::v1::{CancelReason, OrderStatus},
+};
+use stories::{
+    World,
+    collector::{Collector, Exported},
+    history,
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const ANOTHER: &str = "0af7651916cd43dd8448eb211c80319c";
+
+#[tokio::test]
+async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Result<()> {
+    // Given somebody who collects traces, and a buyer who is in one.
+    let collector = Collector::start().await?;
+    let world = World::with(|stack| Ok(stack.otlp(&collector.endpoint()).env("orders", "ORDER_TTL", "2s"))).await?;
+    let (alice, bob, olga) = (world.user("alice")?, world.user("bob")?, world.operator()?);
+    let ticket = alice.lists("Concert", 29900, 5).await?;
+
+    // When an order is placed in that trace and expires, and another is cancelled in another trace.
+    let order = bob.within(&format!("00-{TRACE}-00f067aa0ba902b7-01"))?.places(&ticket, 1).await?;
+    bob.awaits_order(&order.id, OrderStatus::AwaitingPayment).await?;
+    bob.awaits_cancellation(&order.id, CancelReason::Expired).await?;
+    olga.awaits_timer(&order.id, ExpirationStatus::Expired).await?;
+    let unwanted = bob.places(&ticket, 1).await?;
+    bob.within(&format!("00-{ANOTHER}-b7ad6b7169203331-01"))?.cancels(&unwanted.id).await?;
+    alice.awaits_stock(&ticket.id, 5, 0, 0).await?;
+    let events = all_events(&world).await?;
+    // The last spans leave with their services.
+    world.end().await?;
+    let spans = collector.spans();
+    let by_id: HashMap<&str, &Exported> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+
+    // Then all three services are in the buyer's trace, and nobody hangs in the air.
+    let story: Vec<&Exported> = spans.iter().filter(|span| span.trace == TRACE).collect();
+    let services: BTreeSet<&str> = story.iter().map(|span| span.service.as_str()).collect();
+    assert_eq!(services, BTreeSet::from(["expiration", "orders", "tickets"]), "{story:#?}");
+    for span in &story {
+        let parent = by_id.get(span.parent.as_str());
+        let known = span.parent == "00f067aa0ba902b7" || parent.is_some_and(|parent| parent.trace == TRACE);
+        assert!(known, "an orphan: {span:?}");
+    }
+
+    // Every event about the order is told by a span of this trace, which whoever processes it hangs below.
+    let told = ["order.created", "ticket.updated", "order.awaiting_payment", "expiration.expired", "order.cancelled"];
+    let of_the_order: Vec<_> = events.iter().filter(|event| event.trace == TRACE).collect();
+    let kinds: BTreeSet<&str> = of_the_order.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(told));
+    assert_eq!(of_the_order.len(), 6, "the stock is held, and given back");
+    for event in &of_the_order {
+        let create = by_id.get(event.span.as_str()).with_context(|| format!("nobody told of {event:?}"))?;
+        assert_eq!(create.name, format!("create {}", event.topic));
+        assert_eq!(create.attributes["messaging.kafka.message.key"], event.key);
+        let readers: BTreeSet<&str> = story
+            .iter()
+            .filter(|span| span.parent == create.id && span.name == format!("process {}", event.topic))
+            .map(|span| span.service.as_str())
+            .collect();
+        let expected = match event.topic {
+            "orders" => BTreeSet::from(["expiration", "tickets"]),
+            _ => BTreeSet::from(["orders"]),
+        };
+        assert_eq!(readers, expected, "who read {event:?}");
+    }
+    let processes = story.iter().filter(|span| span.name.starts_with("process "));
+    for process in processes {
+        assert!(by_id[process.parent.as_str()].name.starts_with("create "), "not below an event: {process:?}");
+    }
+
+    // Time itself has its place: the timer's span, and the event of the expiry below it.
+    let expired = of_the_order.iter().find(|event| event.kind == "expiration.expired").context("it expired")?;
+    let timer = by_id[by_id[expired.span.as_str()].parent.as_str()];
+    assert!(timer.name.starts_with("timer ") && timer.service == "expiration", "{timer:?}");
+    assert_eq!(by_id[timer.parent.as_str()].name, "process orders", "it was set by an event");
+
+    // What another call does to an order is told in the order's trace, and linked to that call.
+    let of_the_unwanted: Vec<_> = events.iter().filter(|event| event.key == unwanted.id).collect();
+    let created = of_the_unwanted.iter().find(|event| event.kind == "order.created").context("it was placed")?;
+    let cancelled = of_the_unwanted.iter().find(|event| event.kind == "order.cancelled").context("it was cancelled")?;
+    assert_eq!(cancelled.trace, created.trace);
+    let call = spans.iter().find(|span| span.trace == ANOTHER).context("the call is in its caller's trace")?;
+    assert_eq!((call.name.as_str(), call.parent.as_str()), ("ticketing.orders.v1.OrderService/CancelOrder", "b7ad6b7169203331"));
+    assert!(by_id[cancelled.span.as_str()].links.contains(&call.id), "{:?}", by_id[cancelled.span.as_str()]);
+    Ok(())
+}
+
+/// An event, as far as traces go.
+#[derive(Debug)]
+struct Told {
+    topic: &'static str,
+    key: String,
+    kind: String,
+    trace: String,
+    span: String,
+}
+
+async fn all_events(world: &World) -> Result<Vec<Told>> {
+    let mut all = Vec::new();
+    for topic in ["tickets", "orders", "expiration"] {
+        for event in history::first_appearances(world, topic).await? {
+            let parent: Vec<&str> = event.header("traceparent")?.split('-').collect();
+            let [_, trace, span, _] = parent[..] else { anyhow::bail!("not a traceparent: {event:?}") };
+            let (trace, span) = (trace.to_owned(), span.to_owned());
+            all.push(Told { topic, key: event.key.clone(), kind: event.header("ce_type")?.to_owned(), trace, span });
+        }
+    }
+    Ok(all)
+}
