@@ -28,3 +28,32 @@ clean-local: ## drops the local stack's state: databases, topics, keys, logs
 .PHONY: tools
 tools: ## fetches what the stack and the tests need, and prints where it is
 	@$(LOCAL) tools
+
+BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
+
+# Everything that tests run beside: a throwaway Postgres and Kafka, started once for all of them.
+WITH_SERVERS := cargo run --quiet --package local -- with-servers --
+
+.PHONY: check
+check: ## formatting, clippy with warnings denied, documentation, protos
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items --quiet
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/baseline.binpb
+
+.PHONY: test
+test: ## every test, on servers of its own
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --no-run
+	$(WITH_SERVERS) cargo test --workspace --locked
+
+.PHONY: test-fast
+test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts
+	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography
+
+.PHONY: kill-and-audit
+kill-and-audit: ## 200 orders while services are killed at random, then an audit from outside; ORDERS=200 KILLS=12
+	cargo build --workspace --bins --locked
+	$(WITH_SERVERS) cargo run --quiet --package stories --bin kill-and-audit -- \
+		--orders $(or $(ORDERS),200) --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))

@@ -4,13 +4,16 @@
 //! - [`World`] is a whole system of its own; [`User`] is somebody in it, [`Refused`] how a call can fail;
 //! - [`history`] reads topics as any client of Kafka could, and [`record`] holds them to what the contract says of them;
 //! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something;
+//! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
 //! - [`collector`] is where traces go; [`program`] runs a service by hand.
 
+pub mod audit;
 pub mod collector;
 pub mod delay;
 pub mod duplicator;
 mod errors;
 pub mod history;
+pub mod killing;
 pub mod program;
 pub mod record;
 mod user;

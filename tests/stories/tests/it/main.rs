@@ -3,6 +3,7 @@
 mod api;
 mod crashes;
 mod kafka;
+mod killing;
 mod lives;
 mod once;
 mod order_of_events;

@@ -1,0 +1,183 @@
+//! A run in which buyers order while services are killed at random, and what is left of it is audited. In: how many
+//! orders and kills, and the seed of the chances. Out: what was done, and every violation.
+
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use contracts::{
+    orders::v1::{CreateOrderRequest, OrderStatus},
+    tickets::v1::Ticket,
+};
+use futures_util::future::try_join_all;
+use local::{progress::say, wait};
+use tokio::sync::watch;
+use tonic::Code;
+
+use crate::{User, World, audit::audit};
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Orders to be acknowledged.
+    pub orders: usize,
+    /// Services to be killed meanwhile.
+    pub kills: usize,
+    /// What the chances begin with.
+    pub seed: u64,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// Orders that were acknowledged.
+    pub acknowledged: usize,
+    /// Orders that were refused at once, for there was no stock.
+    pub refused: usize,
+    /// Calls that failed on the way and were made again, with the same request id.
+    pub repeated: usize,
+    /// What is not as it must be.
+    pub violations: Vec<String>,
+}
+
+const SERVICES: [&str; 3] = ["tickets", "orders", "expiration"];
+const BUYERS: usize = 8;
+const TICKETS: usize = 5;
+/// How long an order holds stock: less than the run, so that stock comes back meanwhile.
+const TTL: &str = "5s";
+/// How long a call may take before it is made again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all may take to be decided at the end.
+const REST: Duration = Duration::from_secs(90);
+
+/// Runs it in a world of its own, on shared servers.
+///
+/// # Errors
+///
+/// The system can't be started or asked, or doesn't come to rest.
+pub async fn run(plan: Plan) -> Result<Report> {
+    let world =
+        World::with(|stack| Ok(stack.on(local::stack::SharedServers::from_env()?).env("orders", "ORDER_TTL", TTL)))
+            .await?;
+    let mut chance = fastrand::Rng::with_seed(plan.seed);
+    let seller = world.user("alice")?;
+    let stock = i32::try_from(plan.orders / TICKETS).unwrap_or(i32::MAX).max(1);
+    let tickets = try_join_all((0..TICKETS).map(|_| seller.lists("Concert", 29900, stock))).await?;
+
+    let told = Told::default();
+    let placed = watch::Sender::new(0);
+    let buyers = (0..BUYERS).map(|number| {
+        let (mut chance, share) = (chance.fork(), plan.orders.div_ceil(BUYERS));
+        let (world, tickets, told, placed) = (&world, &tickets, &told, &placed);
+        async move {
+            let buyer = world.user(&format!("buyer-{number}"))?;
+            for _ in 0..share {
+                buy(&buyer, tickets, told, &mut chance).await?;
+                placed.send_modify(|placed| *placed += 1);
+            }
+            anyhow::Ok(())
+        }
+    });
+    tokio::try_join!(try_join_all(buyers), kill(&world, plan, &placed, chance.fork()))?;
+
+    // All that was killed is back; every order ends by its timer, whatever else became of it.
+    let acknowledged = told.acknowledged();
+    let operator = world.operator()?;
+    wait::until("every acknowledged order to end", REST, || async {
+        for id in &acknowledged {
+            let order = operator.order(id).await?;
+            ensure!(order.status() == OrderStatus::Cancelled, "{id} is {}", order.status().as_str_name());
+        }
+        Ok(())
+    })
+    .await?;
+    wait::until("all stock to be back", REST, || async {
+        for ticket in &tickets {
+            let now = operator.ticket(&ticket.id).await?;
+            ensure!(now.reserved == 0, "{} of {} are held", now.reserved, ticket.id);
+        }
+        Ok(())
+    })
+    .await?;
+    let violations = audit(&world, &acknowledged).await?;
+    let report = Report { acknowledged: acknowledged.len(), violations, ..told.report() };
+    world.end().await?;
+    Ok(report)
+}
+
+/// What buyers were told.
+#[derive(Default)]
+struct Told {
+    acknowledged: Mutex<BTreeSet<String>>,
+    refused: Mutex<usize>,
+    repeated: Mutex<usize>,
+}
+
+impl Told {
+    fn acknowledged(&self) -> BTreeSet<String> {
+        self.acknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn report(&self) -> Report {
+        let count = |of: &Mutex<usize>| *of.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Report {
+            acknowledged: 0,
+            refused: count(&self.refused),
+            repeated: count(&self.repeated),
+            violations: Vec::new(),
+        }
+    }
+
+    fn count(of: &Mutex<usize>) {
+        *of.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+    }
+}
+
+/// Places one order, again and again under the same request id until there is an answer; sometimes cancels it.
+async fn buy(buyer: &User, tickets: &[Ticket], told: &Told, chance: &mut fastrand::Rng) -> Result<()> {
+    let ticket = chance.choice(tickets).context("there are tickets")?;
+    let request = CreateOrderRequest {
+        ticket_id: ticket.id.clone(),
+        quantity: Some(chance.i32(1..=3)),
+        unit_price: ticket.price.clone(),
+        request_id: Some(uuid::Uuid::new_v4().to_string()),
+    };
+    let placed = wait::until("an order to be answered", REST, || async {
+        match tokio::time::timeout(PATIENCE, buyer.places_as(request.clone())).await {
+            Ok(Ok(order)) => Ok(Some(order)),
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => Ok(None),
+            failed => {
+                Told::count(&told.repeated);
+                anyhow::bail!("{failed:?}")
+            }
+        }
+    })
+    .await?;
+    let Some(order) = placed else {
+        Told::count(&told.refused);
+        return Ok(());
+    };
+    told.acknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(order.id.clone());
+    if chance.u8(0..5) == 0 {
+        // Whether it gets through or not: the order ends either way.
+        let _ = tokio::time::timeout(PATIENCE, buyer.cancels(&order.id)).await;
+    }
+    Ok(())
+}
+
+/// Kills a service at random each time that so many more orders were placed, and starts it again at once.
+async fn kill(world: &World, plan: Plan, placed: &watch::Sender<usize>, mut chance: fastrand::Rng) -> Result<()> {
+    let mut placed = placed.subscribe();
+    for number in 1..=plan.kills {
+        let due = plan.orders * number / (plan.kills + 1);
+        placed.wait_for(|placed| *placed >= due).await?;
+        let name = SERVICES[chance.usize(0..SERVICES.len())];
+        say(format_args!("kill {number} of {}: {name}, after {due} orders", plan.kills));
+        let process = world.replica(name, 0)?.process();
+        process.kill().await?;
+        process.spawn()?;
+    }
+    for name in SERVICES {
+        world.replica(name, 0)?.process().ready().await?;
+    }
+    Ok(())
+}
