@@ -143,8 +143,8 @@ pub fn lane<S: Service>(
     let (set_aside, aside) = mpsc::channel(config.queue.max(1));
     let writer =
         |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
-    let main = work_off(waiting, writer(QUEUE), config.batch.max(1), Some(set_aside), stop.clone());
-    let slow = work_off(aside, writer(ASIDE), config.batch.max(1), None, stop.clone());
+    let main = work_off(waiting, writer(QUEUE), config.batch.max(1), Some(set_aside), metrics.clone(), stop.clone());
+    let slow = work_off(aside, writer(ASIDE), config.batch.max(1), None, metrics.clone(), stop.clone());
     let task = async move {
         tokio::join!(main, slow);
     };
@@ -158,6 +158,7 @@ async fn work_off<S: Service>(
     mut writer: Writer<S>,
     batch: usize,
     aside: Option<mpsc::Sender<Pending<S>>>,
+    metrics: Arc<CommandMetrics>,
     stop: CancellationToken,
 ) {
     let mut taken: Vec<Pending<S>> = Vec::with_capacity(batch);
@@ -183,6 +184,9 @@ async fn work_off<S: Service>(
             {
                 taken.push(pending);
             }
+        }
+        if aside.is_some() {
+            metrics.queued(QUEUE, waiting.len());
         }
         let now = Instant::now();
         let (units, replies): (Vec<_>, Vec<_>) = taken
@@ -216,6 +220,10 @@ async fn work_off<S: Service>(
                             if let Err(full) = aside.try_send(pending) {
                                 let _ = full.into_inner().answer.send(Err(Failure::Unavailable));
                             }
+                        }
+                        // The program ends, and locks may stay for long.
+                        None if stop.is_cancelled() => {
+                            let _ = pending.answer.send(Err(Failure::Unavailable));
                         }
                         None => {
                             locked = true;

@@ -3,7 +3,7 @@ CREATE TABLE counters (
     owner text NOT NULL,
     title text NOT NULL,
     -- The database's own rule, of which the code knows nothing: what the write path does about such is tested with it.
-    value integer NOT NULL CHECK (value <> 666),
+    value integer NOT NULL CHECK (value <> 999666),
     "limit" integer NOT NULL,
     version bigint NOT NULL,
     -- When it begins again at 0, if it does.

@@ -1,0 +1,17 @@
+//! The engine's own tests, on a real Postgres and a real Kafka, with a tiny service of its own: `local with-servers --
+//! cargo test -p engine-tests`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod write_batches;
+mod write_faults;
+mod write_rejections;
+mod write_request_ids;
+mod inbox;
+mod inbox_processes;
+mod migrations;
+mod outbox;
+mod outbox_leases;
+mod shutdown;
+mod timers;

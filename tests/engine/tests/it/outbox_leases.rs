@@ -1,0 +1,104 @@
+//! One relay at a time.
+
+use std::{sync::Arc, time::Instant};
+
+use engine_tests::domain::CounterId;
+use tokio::sync::Notify;
+
+use crate::support::{Db, Relaying, Replica, Topics, Writing, awaited, create, first_appearances, increment, until};
+
+const EPOCH: &str = "SELECT epoch FROM outbox_cursor";
+const HELD: &str = "SELECT count(holder) FROM outbox_cursor";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_relays_one_leads_and_the_other_follows_it_at_once_when_it_ends() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    let relays: Vec<_> =
+        (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
+    let leading = async || relays.iter().filter(|relay| relay.leads()).count();
+    until("a leader", leading, |leaders| *leaders == 1).await;
+    let writing = Writing::on(&db.database);
+    let ids: Vec<_> = (0..20).map(|_| CounterId::new()).collect();
+    writing.submit_all(ids.iter().map(|id| create(*id))).await;
+    topics.published(20).await;
+    assert_eq!((leading().await, db.number(EPOCH).await), (1, 1));
+
+    let (leader, follower): (Vec<_>, Vec<_>) = relays.into_iter().partition(Relaying::leads);
+    for relay in leader {
+        relay.stop().await;
+    }
+    let given_back = Instant::now();
+    until("the other to lead", async || follower[0].leads(), |leads| *leads).await;
+    eprintln_took("the next leader took over after", given_back);
+    writing.submit_all(ids.iter().map(|id| increment(*id, 1))).await;
+    let published = topics.published(40).await;
+    assert_eq!(first_appearances(&published), 40);
+    for relay in follower {
+        relay.stop().await;
+    }
+    assert_eq!(db.number(HELD).await, 0);
+}
+
+#[allow(clippy::disallowed_macros, reason = "measured, and shown to whoever asks for the output")]
+fn eprintln_took(what: &str, since: Instant) {
+    eprintln!("{what} {:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_stopped_past_its_lease_and_wakes_puts_nothing_out_of_order() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    let zombie = Replica::of(&db.url, &topics, &[("RELAY_BATCH", "20")]);
+    zombie.process.start().await.unwrap();
+    until("the lease to be taken", async || db.number(HELD).await, |held| *held == 1).await;
+    let writing = Writing::on(&db.database);
+    let ids: Vec<_> = (0..20).map(|_| CounterId::new()).collect();
+    writing.submit_all(ids.iter().map(|id| create(*id))).await;
+    let mut written = 20;
+    let other = Relaying::start(&db.database, &topics, 20, Arc::new(Notify::new()));
+    for turn in 0..2 {
+        // In the middle of its work.
+        for _ in 0..20 {
+            writing.submit_all(ids.iter().map(|id| increment(*id, 1))).await;
+            written += 20;
+        }
+        let epoch = db.number(EPOCH).await;
+        if turn == 0 {
+            zombie.process.pause().unwrap();
+            until("the other to lead", async || other.leads(), |leads| *leads).await;
+            assert!(db.number(EPOCH).await > epoch);
+        }
+        for _ in 0..20 {
+            writing.submit_all(ids.iter().map(|id| increment(*id, 1))).await;
+            written += 20;
+        }
+        if turn == 0 {
+            zombie.process.resume().unwrap();
+            let failed = async || zombie.metric("outbox_lease_held").await;
+            until("the one that woke to step down", failed, |held| *held == Some(0.0)).await;
+        }
+    }
+    let published = topics.published(written).await;
+    assert_eq!(first_appearances(&published), written);
+    assert!(other.leads(), "who leads goes on");
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_ends_soon_though_others_keep_writing() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    let relay = Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()));
+    let writing = Writing::on(&db.database);
+    let ids: Vec<_> = (0..20).map(|_| CounterId::new()).collect();
+    writing.submit_all(ids.iter().map(|id| create(*id))).await;
+    topics.published(20).await;
+    let load = async {
+        loop {
+            writing.submit_all(ids.iter().map(|id| increment(*id, 1))).await;
+        }
+    };
+    tokio::select! {
+        () = awaited("the relay to end", relay.stop()) => {}
+        () = load => {}
+    }
+    assert_eq!(db.number(HELD).await, 0);
+}

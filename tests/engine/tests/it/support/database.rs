@@ -1,0 +1,110 @@
+//! A database of a test's own.
+
+use engine_tests::domain::CounterId;
+use shared::db::{self, Database};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// A variable that `local with-servers` sets.
+#[allow(clippy::disallowed_methods, reason = "no service's setting: where the servers of this test run are")]
+pub fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run this by `local with-servers`"))
+}
+
+/// A database, up to date, with a connection of the superuser's to look into it.
+pub struct Db {
+    pub url: String,
+    pub database: Database,
+    pub sql: Client,
+    superuser: String,
+    _connections: JoinSet<()>,
+}
+
+impl Db {
+    /// On the servers of this test run.
+    pub async fn new() -> Self {
+        Self::on(&server("TEST_POSTGRES_URL")).await
+    }
+
+    /// On a server of the test's own, by its superuser's URL.
+    pub async fn on(server: &str) -> Self {
+        let db = Self::empty_on(server).await;
+        db::migrate(&db.database, engine_tests::migrations()).await.unwrap();
+        shared::outbox::ensure_partitions(&db.database).await.unwrap();
+        db
+    }
+
+    /// Without any table.
+    pub async fn empty() -> Self {
+        Self::empty_on(&server("TEST_POSTGRES_URL")).await
+    }
+
+    async fn empty_on(server: &str) -> Self {
+        super::log();
+        let name = format!("e{}", Uuid::new_v4().simple());
+        let url = local::postgres::create_database(server, &name).await.unwrap();
+        let superuser = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        let database = Database::new(&url, "counter").unwrap();
+        let mut connections = JoinSet::new();
+        let sql = connect(&superuser, &mut connections).await;
+        Self { url, database, sql, superuser, _connections: connections }
+    }
+
+    /// The superuser's URL of it.
+    pub fn superuser(&self) -> &str {
+        &self.superuser
+    }
+
+    /// One more connection of the superuser's, for locks and long transactions.
+    pub async fn session(&self) -> (Client, JoinSet<()>) {
+        let mut connections = JoinSet::new();
+        let client = connect(&self.superuser, &mut connections).await;
+        (client, connections)
+    }
+
+    /// The connection for looking into it anew, after the server was away.
+    pub async fn reconnect(&mut self) {
+        self.sql = connect(&self.superuser, &mut self._connections).await;
+    }
+
+    /// A number that the database knows.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.sql.query_one(&format!("SELECT ({sql})::bigint"), &[]).await.unwrap().get(0)
+    }
+
+    /// A counter's value and version, if it is there.
+    pub async fn counter(&self, id: CounterId) -> Option<(i32, i64)> {
+        let rows = self.sql.query(&format!("SELECT value, version FROM counters WHERE id = '{id}'"), &[]).await.unwrap();
+        rows.first().map(|row| (row.get(0), row.get(1)))
+    }
+
+    /// Every counter's versions in the outbox, in the order of their sequence, are 1, 2, 3, … up to its own.
+    pub async fn assert_versions_have_no_gap(&self) {
+        use engine_tests::counter::v1::CounterEvent;
+        use prost::Message as _;
+        let mut seen = std::collections::HashMap::<String, i64>::new();
+        for row in self.sql.query("SELECT payload FROM outbox ORDER BY seq", &[]).await.unwrap() {
+            let event = CounterEvent::decode(row.get::<_, &[u8]>(0)).unwrap();
+            let last = seen.entry(event.counter_id.clone()).or_default();
+            assert_eq!(event.version, *last + 1, "of {}", event.counter_id);
+            *last = event.version;
+        }
+        for row in self.sql.query("SELECT id::text, version FROM counters", &[]).await.unwrap() {
+            let id: String = row.get(0);
+            assert_eq!(seen.get(&id), Some(&row.get::<_, i64>(1)), "of {id}");
+        }
+    }
+}
+
+/// Locks a counter's row for the rest of the session's transaction.
+pub async fn lock(session: &Client, id: CounterId) {
+    session.execute(&format!("SELECT FROM counters WHERE id = '{id}' FOR UPDATE"), &[]).await.unwrap();
+}
+
+async fn connect(url: &str, connections: &mut JoinSet<()>) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    // Its error is the client's, too.
+    connections.spawn(async { drop(connection.await) });
+    client
+}

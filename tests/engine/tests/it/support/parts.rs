@@ -1,0 +1,196 @@
+//! The engine's parts, as a service starts them, one by one.
+
+use std::sync::Arc;
+
+use engine_tests::{
+    COMMANDS, TOPIC,
+    domain::{Command, Counter, Counters, Refusal},
+};
+use shared::{
+    command::{self, CommandMetrics, Done, Envelope, Failure, Lane, LaneConfig},
+    db::Database,
+    inbox::{Consumer, ConsumerConfig, InboxMetrics},
+    ops::Metrics,
+    outbox::{OutboxMetrics, Relay, RelayConfig},
+    timers::{TimerMetrics, Timers},
+};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{Topics, awaited, far};
+
+/// A metric's value, by its line up to there; `None` if there is none such.
+pub fn metric(metrics: &Metrics, line: &str) -> Option<f64> {
+    let page = metrics.encode();
+    page.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// A callers' lane at work.
+pub struct Writing {
+    pub lane: Lane<Counters>,
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+pub type Answer = Result<Done<Option<Counter>>, Failure<Refusal>>;
+
+impl Writing {
+    pub fn on(database: &Database) -> Self {
+        Self::with(database, LaneConfig { queue: 4096, batch: 1000 })
+    }
+
+    pub fn with(database: &Database, limits: LaneConfig) -> Self {
+        Self::waking(database, limits, Arc::new(Notify::new()))
+    }
+
+    pub fn waking(database: &Database, limits: LaneConfig, outbox: Arc<Notify>) -> Self {
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let commands = Arc::new(CommandMetrics::new(&metrics));
+        let (lane, task) = command::lane::<Counters>(limits, TOPIC, database.clone(), commands, outbox, stop.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        Self { lane, metrics, stop, tasks }
+    }
+
+    /// Gives a command that has time.
+    pub async fn submit(&self, envelope: Envelope<Command>) -> Answer {
+        self.lane.submit(envelope, far()).await
+    }
+
+    /// Gives a command that is to be done, and gives the state it led to.
+    pub async fn done(&self, envelope: Envelope<Command>) -> Counter {
+        match self.submit(envelope).await {
+            Ok(Done::Now(Some(counter))) => counter,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives commands all at once; their answers, in the same order.
+    pub async fn submit_all(&self, envelopes: impl IntoIterator<Item = Envelope<Command>>) -> Vec<Answer> {
+        let calls = envelopes.into_iter().map(|envelope| self.submit(envelope));
+        awaited("all answers", futures_util::future::join_all(calls)).await
+    }
+
+    /// Transactions that were committed.
+    pub fn transactions(&self) -> f64 {
+        metric(&self.metrics, r#"write_batch_units_count{lane="calls"}"#).unwrap()
+    }
+
+    /// Stops, and waits until all is drained.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        awaited("the lane to drain", async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+/// A relay at work.
+pub struct Relaying {
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Relaying {
+    pub fn start(database: &Database, topics: &Topics, batch: usize, wake: Arc<Notify>) -> Self {
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let config = RelayConfig {
+            service: engine_tests::NAME,
+            topic: TOPIC,
+            new_topic: topics.new_topic,
+            kafka: topics.config.clone(),
+            batch,
+        };
+        let relay = Relay::new(config, database.clone(), wake, Arc::new(OutboxMetrics::new(&metrics)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(relay.run(stop.clone()));
+        Self { metrics, stop, tasks }
+    }
+
+    /// Whether it is the one that publishes.
+    pub fn leads(&self) -> bool {
+        metric(&self.metrics, "outbox_lease_held") == Some(1.0)
+    }
+
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        awaited("the relay to end", async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+/// A consumer of `counter-commands` at work.
+pub struct Consuming {
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Consuming {
+    pub fn start(database: &Database, topics: &Topics, batch: usize) -> Self {
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let consumer = Consumer::<Counters>::new(
+            COMMANDS,
+            ConsumerConfig { batch, session_timeout: std::time::Duration::from_secs(6) },
+            TOPIC,
+            topics.config.clone(),
+            database.clone(),
+            Arc::new(CommandMetrics::new(&metrics)),
+            Arc::new(InboxMetrics::new(&metrics)),
+            Arc::new(Notify::new()),
+            stop.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(consumer.run(stop.clone()));
+        Self { metrics, stop, tasks }
+    }
+
+    /// Whether this partition is stopped; `None` if it isn't assigned here.
+    pub fn stopped(&self, partition: i32) -> Option<bool> {
+        let line = format!(r#"inbox_partition_stopped{{group="counter-events",partition="{partition}"}}"#);
+        metric(&self.metrics, &line).map(|value| value == 1.0)
+    }
+
+    /// The next offset of a partition, if it is assigned here.
+    pub fn next(&self, partition: i32) -> Option<i64> {
+        let line = format!(r#"inbox_next_offset{{group="counter-events",partition="{partition}"}}"#);
+        #[allow(clippy::cast_possible_truncation, reason = "offsets of a test are small")]
+        metric(&self.metrics, &line).map(|value| value as i64)
+    }
+
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        awaited("the consumer to end", async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+/// Timers at work, until they are told to stop.
+pub fn firing(database: &Database, batch: usize, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> Metrics {
+    let metrics = Metrics::new();
+    let timers = Timers::<Counters>::new(
+        "resets",
+        batch,
+        TOPIC,
+        database.clone(),
+        Arc::new(CommandMetrics::new(&metrics)),
+        Arc::new(TimerMetrics::new(&metrics)),
+        Arc::new(Notify::new()),
+        stop.clone(),
+    );
+    tasks.spawn(timers.run(stop.clone()));
+    metrics
+}

@@ -1,0 +1,203 @@
+//! Commits whose answer is lost, connections that are cut, servers that go away: effects are there once, and callers
+//! are told the truth.
+
+use std::{path::Path, time::Duration};
+
+use engine_tests::domain::CounterId;
+use local::{
+    ports::Port,
+    postgres::{Postgres, PostgresConfig},
+    tools::Tools,
+};
+use shared::{
+    command::{Done, Failure},
+    db::Database,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Answer, Db, Proxy, Writing, awaited, create, increment, lock, metric, until, within};
+
+/// What callers were told.
+#[derive(Default, Debug)]
+struct Told {
+    acknowledged: i64,
+    /// Not done, they were told.
+    not_done: i64,
+    unknown: i64,
+}
+
+impl Told {
+    fn count(&mut self, answer: &Answer) {
+        match answer {
+            Ok(Done::Now(Some(_))) => self.acknowledged += 1,
+            Err(Failure::Unavailable | Failure::Overloaded) => self.not_done += 1,
+            Err(Failure::DeadlineExceeded) => self.unknown += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Increments a counter by one from 16 callers until it is told to stop; what they were told.
+async fn load(writing: &Writing, id: CounterId, enough: &CancellationToken) -> Told {
+    let callers = (0..16).map(|_| async {
+        let mut told = Told::default();
+        while !enough.is_cancelled() {
+            told.count(&writing.lane.submit(increment(id, 1), within(Duration::from_secs(20))).await);
+        }
+        told
+    });
+    let all = futures_util::future::join_all(callers).await;
+    all.into_iter().fold(Told::default(), |sum, told| Told {
+        acknowledged: sum.acknowledged + told.acknowledged,
+        not_done: sum.not_done + told.not_done,
+        unknown: sum.unknown + told.unknown,
+    })
+}
+
+async fn assert_true(db: &Db, id: CounterId, told: &Told) {
+    let (value, version) = db.counter(id).await.unwrap();
+    let value = i64::from(value);
+    assert_eq!(version, value + 1, "{told:?}");
+    assert!(told.acknowledged <= value && value <= told.acknowledged + told.unknown, "{value} is there; {told:?}");
+    assert!(told.acknowledged > 0, "{told:?}");
+    db.assert_versions_have_no_gap().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_done_once_and_acknowledged() {
+    for seed in [1, 2, 3] {
+        let db = Db::new().await;
+        let proxy = Proxy::start(&db.url, seed, 3, 0).await;
+        let writing = Writing::on(&Database::new(&proxy.url, "cut off").unwrap());
+        let id = CounterId::new();
+        writing.done(create(id)).await;
+        let enough = CancellationToken::new();
+        let cut = async {
+            until("enough cuts", async || proxy.cuts(), |cuts| *cuts >= 40).await;
+            enough.cancel();
+        };
+        let (told, ()) = awaited("the load", async { tokio::join!(load(&writing, id, &enough), cut) }).await;
+        assert_true(&db, id, &told).await;
+        proxy.calm();
+        writing.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_cut_anywhere_lose_nothing_and_repeat_nothing() {
+    for seed in [4, 5] {
+        let db = Db::new().await;
+        let proxy = Proxy::start(&db.url, seed, 10, 40).await;
+        let writing = Writing::on(&Database::new(&proxy.url, "cut off").unwrap());
+        let id = CounterId::new();
+        until("the counter to be made", async || writing.submit(create(id)).await.is_ok(), |made| *made).await;
+        let enough = CancellationToken::new();
+        let cut = async {
+            until("enough cuts", async || proxy.cuts(), |cuts| *cuts >= 40).await;
+            enough.cancel();
+        };
+        let (told, ()) = awaited("the load", async { tokio::join!(load(&writing, id, &enough), cut) }).await;
+        assert_true(&db, id, &told).await;
+        proxy.calm();
+        writing.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_the_server_ends_lose_nothing_and_repeat_nothing() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let id = CounterId::new();
+    writing.done(create(id)).await;
+    let enough = CancellationToken::new();
+    let terminate = async {
+        let mut ended = 0;
+        until(
+            "enough sessions to be ended",
+            async || {
+                let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                            WHERE application_name = 'counter' AND datname = current_database()";
+                ended += db.number(kill).await;
+                ended
+            },
+            |ended| *ended >= 40,
+        )
+        .await;
+        enough.cancel();
+    };
+    let (told, ()) = awaited("the load", async { tokio::join!(load(&writing, id, &enough), terminate) }).await;
+    assert_true(&db, id, &told).await;
+    writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_killed_and_comes_back_has_all_that_was_acknowledged() {
+    let folder =
+        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let postgres = own_postgres(folder.path()).await;
+    let mut db = Db::on(&postgres.url("postgres")).await;
+    let writing = Writing::on(&db.database);
+    let id = CounterId::new();
+    writing.done(create(id)).await;
+    let enough = CancellationToken::new();
+    let strike = async {
+        for kill in [true, false, true] {
+            let before = writing.transactions();
+            until("some progress", async || writing.transactions(), |now| *now > before + 20.0).await;
+            if kill { postgres.process().kill().await.unwrap() } else { postgres.process().terminate().await.map(drop).unwrap() }
+            postgres.process().start().await.unwrap();
+        }
+        let before = writing.transactions();
+        until("progress again", async || writing.transactions(), |now| *now > before + 20.0).await;
+        enough.cancel();
+    };
+    let (told, ()) = awaited("the load", async { tokio::join!(load(&writing, id, &enough), strike) }).await;
+    db.reconnect().await;
+    assert_true(&db, id, &told).await;
+    assert!(told.not_done > 0, "callers are not kept waiting for a server that is away: {told:?}");
+    writing.stop().await;
+}
+
+async fn own_postgres(folder: &Path) -> Postgres {
+    let tools = Tools::from_env().unwrap();
+    let config =
+        PostgresConfig { dir: folder.join("postgres"), port: Port::free().unwrap(), fsync: true, settings: vec![] };
+    let postgres = Postgres::create(&tools, config).await.unwrap();
+    postgres.process().start().await.unwrap();
+    postgres
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_tried_again() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let (mut first, mut second) = (CounterId::new(), CounterId::new());
+    if first > second {
+        std::mem::swap(&mut first, &mut second);
+    }
+    writing.submit_all([create(first), create(second)]).await;
+    // A stranger locks in the other order, and is patient: it is the lane that the server calls off, or both wait.
+    let (stranger, _session) = db.session().await;
+    stranger.batch_execute("BEGIN; SET LOCAL deadlock_timeout = '10s'").await.unwrap();
+    lock(&stranger, second).await;
+    let eager = format!("{}?options=-c%20deadlock_timeout%3D20ms", db.superuser());
+    let eager = Writing::on(&Database::new(&eager, "eager").unwrap());
+    let both = eager.submit_all([increment(first, 1), increment(second, 1)]);
+    let cross = async {
+        until(
+            "the lane to wait",
+            async || db.number("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'eager' AND wait_event_type = 'Lock'").await,
+            |waiting| *waiting > 0,
+        )
+        .await;
+        lock(&stranger, first).await;
+        stranger.batch_execute("COMMIT").await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(both, cross);
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Done::Now(_)))), "{answers:?}");
+    let deadlocks = metric(&eager.metrics, r#"write_faults_total{lane="calls"}"#);
+    assert!(deadlocks > Some(0.0), "there was no deadlock: {deadlocks:?}");
+    assert_eq!((db.counter(first).await, db.counter(second).await), (Some((1, 2)), Some((1, 2))));
+    writing.stop().await;
+    eager.stop().await;
+}
