@@ -78,11 +78,13 @@ impl Claims {
 
 struct Insert;
 impl Fixed for Insert {
-    // Sorted, so that transactions that share ids wait for each other in one order.
+    // Sorted, so that transactions that share ids wait for each other in one order; and where a batch has an id twice,
+    // the first of them, which is decided first, is the one that has it.
     const SQL: &'static str = "\
         INSERT INTO request_ids (caller, rpc, request_id, content, resource) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5) AS new (caller, rpc, request_id, content, resource) \
-        ORDER BY caller, rpc, request_id \
+        SELECT caller, rpc, request_id, content, resource FROM unnest($1, $2, $3, $4, $5) \
+            WITH ORDINALITY AS new (caller, rpc, request_id, content, resource, place) \
+        ORDER BY caller, rpc, request_id, place \
         ON CONFLICT DO NOTHING";
 }
 

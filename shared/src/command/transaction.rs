@@ -206,7 +206,7 @@ fn decide<S: Service>(
     let mut impossible = Vec::new();
     let mut halted = Vec::new();
     let mut outgoing = Vec::new();
-    let mut refused: Vec<(&Claim, S::Refusal)> = Vec::new();
+    let mut void: Vec<(&Claim, Void<S>)> = Vec::new();
     let mut changed = false;
     for (index, unit) in work.units.iter().enumerate() {
         let outcome = match unit.at {
@@ -215,7 +215,7 @@ fn decide<S: Service>(
             _ => {
                 let mut outcome = UnitOutcome::Done(None);
                 for envelope in &unit.commands {
-                    outcome = match claimed(claims, envelope, &refused) {
+                    outcome = match claimed(claims, envelope, &void) {
                         Some(answered) => answered,
                         None => match batch::decide::<S>(&mut loaded, envelope, work.source.publishes, &mut outgoing) {
                             Verdict::Accepted { changed: this } => {
@@ -223,10 +223,14 @@ fn decide<S: Service>(
                                 UnitOutcome::Done(work.answers.then(|| state::<S>(&loaded, envelope)))
                             }
                             Verdict::Refused(refusal) => {
-                                refused.extend(envelope.claim.as_ref().map(|claim| (claim, refusal.clone())));
+                                let claim = envelope.claim.as_ref();
+                                void.extend(claim.map(|claim| (claim, Void::Refused(refusal.clone()))));
                                 UnitOutcome::Refused(refusal)
                             }
-                            Verdict::Panicked(message) => UnitOutcome::Impossible(message),
+                            Verdict::Panicked(message) => {
+                                void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Panicked)));
+                                UnitOutcome::Impossible(message)
+                            }
                         },
                     };
                     if outcome.blocks() {
@@ -253,10 +257,7 @@ fn decide<S: Service>(
         matches!(outcome, UnitOutcome::Done(_)) && unit.commands.iter().any(|envelope| envelope.claim.is_some())
     });
     let dirty = changed || accepted_claims || !moved.is_empty();
-    // What a panic claimed is taken back like what was refused.
-    let void = ready.iter().zip(work.units).filter(|(outcome, _)| matches!(outcome, UnitOutcome::Impossible(_)));
-    let void = void.flat_map(|(_, unit)| &unit.commands).filter_map(|envelope| envelope.claim.clone());
-    let forget = refused.iter().map(|(claim, _)| (*claim).clone()).chain(void).collect();
+    let forget = void.into_iter().map(|(claim, _)| claim.clone()).collect();
     Decided::Ready(Box::new(Ready { outcomes: ready, loaded, outgoing, forget, dirty }))
 }
 
@@ -265,22 +266,29 @@ fn state<S: Service>(loaded: &S::Loaded, envelope: &Envelope<S::Command>) -> S::
     loaded.state(&envelope.command)
 }
 
+/// Why a claim of this batch is taken back: its command was not done, which isn't remembered.
+enum Void<S: Service> {
+    Refused(S::Refusal),
+    Panicked,
+}
+
 /// The answer to a request that its id alone decides; `None` if it is the first.
 fn claimed<S: Service>(
     claims: &Claims,
     envelope: &Envelope<S::Command>,
-    refused: &[(&Claim, S::Refusal)],
+    void: &[(&Claim, Void<S>)],
 ) -> Option<UnitOutcome<S>> {
     let claim = envelope.claim.as_ref()?;
-    let first_was_refused = |resource| refused.iter().find(|(first, _)| first.resource() == resource);
+    let first_is_void = |resource| void.iter().find(|(first, _)| first.resource() == resource);
     match claims.of(claim) {
         Claimed::First => None,
-        Claimed::Again { resource } => Some(match first_was_refused(resource) {
+        Claimed::Again { resource } => Some(match first_is_void(resource) {
             // The same request at the same instant: the same answer.
-            Some((_, refusal)) => UnitOutcome::Refused(refusal.clone()),
+            Some((_, Void::Refused(refusal))) => UnitOutcome::Refused(refusal.clone()),
+            Some((_, Void::Panicked)) => UnitOutcome::Impossible("the same request has just panicked".to_owned()),
             None => UnitOutcome::Before(resource),
         }),
-        Claimed::Reused { resource } => Some(match first_was_refused(resource) {
+        Claimed::Reused { resource } => Some(match first_is_void(resource) {
             Some(_) => UnitOutcome::Again,
             None => UnitOutcome::RequestIdReused,
         }),

@@ -347,10 +347,11 @@ impl<S: Service> Writer<S> {
     }
 
     async fn rollback(&mut self) {
-        if let Some(conn) = &mut self.conn
-            && conn.batch_execute("ROLLBACK").await.is_err()
-        {
-            self.conn = None;
+        if let Some(conn) = &mut self.conn {
+            match conn.batch_execute("ROLLBACK").await {
+                Ok(()) => conn.forget_errors(),
+                Err(_) => self.conn = None,
+            }
         }
     }
 

@@ -171,6 +171,13 @@ impl Conn {
         fault(error, self.first_error.take())
     }
 
+    /// Forgets what the server complained of so far. Behind the first error of a pipeline come those of the statements
+    /// after it, which may arrive when the first has been judged already: left there, they would be taken for the cause
+    /// of the next.
+    pub(crate) fn forget_errors(&self) {
+        self.first_error.take();
+    }
+
     /// The bare connection, when nothing of ours is needed any more.
     pub(super) fn into_inner(self) -> AsyncPgConnection {
         self.inner

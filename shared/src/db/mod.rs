@@ -12,4 +12,4 @@ pub use connect::{Conn, ConnectError, Database};
 pub use error::{Corrupt, Fault, fault};
 pub use migrate::{MigrateError, migrate};
 pub use pool::{Pool, PoolError};
-pub use sql::{Fixed, Prepared};
+pub use sql::{Bindable, Fixed, Prepared};

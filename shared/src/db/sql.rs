@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use diesel::{
     QueryResult,
     pg::Pg,
-    query_builder::{AstPass, Query, QueryFragment, QueryId, SqlQuery},
+    query_builder::{AstPass, BoxedSqlQuery, Query, QueryFragment, QueryId, SqlQuery},
     sql_query,
     sql_types::Untyped,
 };
@@ -19,13 +19,16 @@ pub trait Fixed: 'static {
     const SQL: &'static str;
 }
 
-/// The statement `S` with its values bound as `Q`.
+/// A statement to bind values to. Boxed: a type for every value bound to a statement of a dozen is minutes of compiling.
+pub type Bindable<'b> = BoxedSqlQuery<'b, Pg, SqlQuery>;
+
+/// The statement `S` with its values bound.
 pub struct Prepared<S, Q>(Q, PhantomData<fn() -> S>);
 
-impl<S: Fixed, Q> Prepared<S, Q> {
+impl<'b, S: Fixed> Prepared<S, Bindable<'b>> {
     /// Binds the values, in the order of their numbers.
-    pub fn with(bind: impl FnOnce(SqlQuery) -> Q) -> Self {
-        Self(bind(sql_query(S::SQL)), PhantomData)
+    pub fn with(bind: impl FnOnce(Bindable<'b>) -> Bindable<'b>) -> Self {
+        Self(bind(sql_query(S::SQL).into_boxed()), PhantomData)
     }
 }
 

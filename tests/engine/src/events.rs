@@ -1,0 +1,62 @@
+//! Events in and out: what this service makes of what others ask, and how it tells others of its own. Knows protobuf,
+//! and decides nothing.
+
+use prost::Message as _;
+use shared::{
+    command::{Message, Publish},
+    inbox::{Delivery, Undecodable},
+    wire,
+};
+
+use crate::{
+    counter::v1::{
+        self as api, CounterCommand, CounterEvent, counter_command::Change as Asked, counter_event::Change,
+    },
+    domain::{Command, Counter, Counters, Event},
+};
+
+/// A payload that no code is prepared for: reading it panics.
+pub const UNREADABLE: &[u8] = b"panic";
+
+/// What others ask of a counter.
+pub fn react_to_commands(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undecodable> {
+    assert!(delivery.payload != UNREADABLE, "asked to");
+    let asked = CounterCommand::decode(delivery.payload)?;
+    let id = wire::id("counter_id", &asked.counter_id)?;
+    Ok(match asked.change {
+        Some(Asked::Add(add)) => vec![Command::Add { id, by: add.by }],
+        None => vec![],
+    })
+}
+
+impl Publish for Counters {
+    fn publish(state: &Option<Counter>, event: &Event) -> Option<Message> {
+        let counter = state.as_ref()?;
+        let (kind, change) = match event {
+            Event::Created(_) => ("counter.created", Change::Created(api::CounterCreated {})),
+            Event::Incremented { by } => {
+                ("counter.incremented", Change::Incremented(api::CounterIncremented { by: *by }))
+            }
+            Event::Reset => ("counter.reset", Change::Reset(api::CounterReset {})),
+        };
+        let payload = CounterEvent {
+            counter_id: counter.id.to_string(),
+            version: counter.version.as_i64(),
+            counter: Some(counter_message(counter)),
+            change: Some(change),
+        };
+        Some(Message { key: counter.id.to_string(), kind, payload: payload.encode_to_vec() })
+    }
+}
+
+/// A counter as everyone sees it.
+pub fn counter_message(counter: &Counter) -> api::Counter {
+    api::Counter {
+        id: counter.id.to_string(),
+        owner: counter.owner.to_string(),
+        title: counter.title.clone(),
+        value: counter.value,
+        limit: counter.limit,
+        version: counter.version.as_i64(),
+    }
+}

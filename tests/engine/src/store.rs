@@ -1,0 +1,164 @@
+//! How counters are kept: loading and saving a batch, claiming what is due, and the reads of the API.
+
+use diesel::{
+    ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
+    pg::Pg,
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::{
+    clock::Timestamp,
+    command::{Rows, Store, WorkingSet},
+    db::{Fixed, Prepared},
+    grpc::Page,
+    timers::{Due, Timed},
+    user::UserId,
+    version::Version,
+};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Command, Counter, CounterId, Counters},
+    schema::counters,
+};
+
+/// What a batch is about.
+pub struct Loaded(Rows<CounterId, Counter>);
+
+impl WorkingSet<Counters> for Loaded {
+    fn state(&self, command: &Command) -> Option<Counter> {
+        self.0.get(command.counter()).cloned()
+    }
+
+    fn replace(&mut self, command: &Command, state: Option<Counter>) {
+        if let Some(counter) = state {
+            self.0.put(command.counter(), counter);
+        }
+    }
+}
+
+impl Store for Counters {
+    type Loaded = Loaded;
+
+    async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
+        let mut ids: Vec<Uuid> = commands.iter().map(|command| command.counter().uuid()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let rows: Vec<Row> = counters::table
+            .filter(counters::id.eq_any(ids))
+            .order(counters::id)
+            .select(Row::as_select())
+            .for_update()
+            .load(&mut &*conn)
+            .await?;
+        Ok(Loaded(Rows::new(rows.into_iter().map(Counter::from).map(|counter| (counter.id, counter)))))
+    }
+
+    async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
+        let rows = loaded.0.changed();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let column = |value: fn(&Counter) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
+        Prepared::<Save, _>::with(|sql| {
+            sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
+                .bind::<Array<Text>, _>(rows.iter().map(|row| row.owner.as_str()).collect::<Vec<_>>())
+                .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
+                .bind::<Array<Integer>, _>(column(|row| row.value))
+                .bind::<Array<Integer>, _>(column(|row| row.limit))
+                .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
+                .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
+        })
+        .execute(&mut &*conn)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Save;
+impl Fixed for Save {
+    const SQL: &'static str = "\
+        INSERT INTO counters (id, owner, title, value, \"limit\", version, resets_at) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) \
+        ON CONFLICT (id) DO UPDATE SET value = excluded.value, version = excluded.version, \
+            resets_at = excluded.resets_at";
+}
+
+struct ClaimDue;
+impl Fixed for ClaimDue {
+    const SQL: &'static str = "\
+        SELECT id, resets_at FROM counters WHERE resets_at <= clock_timestamp() \
+        ORDER BY resets_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+}
+
+#[derive(QueryableByName)]
+struct DueRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    resets_at: Timestamp,
+}
+
+impl Timed for Counters {
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
+        let rows: Vec<DueRow> =
+            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+        let due = |row: DueRow| Due {
+            command: Command::Reset(CounterId::from_uuid(row.id)),
+            at: row.resets_at,
+            trace: None,
+        };
+        Ok(rows.into_iter().map(due).collect())
+    }
+}
+
+/// One counter, if there is such.
+pub(crate) async fn find(conn: &mut AsyncPgConnection, id: CounterId) -> QueryResult<Option<Counter>> {
+    let rows: Vec<Row> =
+        counters::table.filter(counters::id.eq(id.uuid())).select(Row::as_select()).load(conn).await?;
+    Ok(rows.into_iter().map(Counter::from).next())
+}
+
+/// A page of counters, newest first, and one counter more if there is one; of everyone if no owner is named.
+pub(crate) async fn list(
+    conn: &mut AsyncPgConnection,
+    owner: Option<&UserId>,
+    page: &Page,
+) -> QueryResult<Vec<Counter>> {
+    let mut query =
+        counters::table.order(counters::id.desc()).limit(page.fetch()).select(Row::as_select()).into_boxed();
+    if let Some(owner) = owner {
+        query = query.filter(counters::owner.eq(owner.as_str()));
+    }
+    if let Some(after) = page.after {
+        query = query.filter(counters::id.lt(after));
+    }
+    let rows: Vec<Row> = query.load(conn).await?;
+    Ok(rows.into_iter().map(Counter::from).collect())
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = counters, check_for_backend(Pg))]
+struct Row {
+    id: Uuid,
+    owner: String,
+    title: String,
+    value: i32,
+    limit: i32,
+    version: i64,
+    resets_at: Option<Timestamp>,
+}
+
+impl From<Row> for Counter {
+    fn from(row: Row) -> Self {
+        Self {
+            id: CounterId::from_uuid(row.id),
+            owner: UserId::from_stored(&row.owner),
+            title: row.title,
+            value: row.value,
+            limit: row.limit,
+            version: Version::from_i64(row.version),
+            resets_at: row.resets_at,
+        }
+    }
+}
