@@ -89,7 +89,8 @@ impl BatchProducer {
             .set("linger.ms", "0")
             .set("batch.num.messages", "10000")
             .set("batch.size", "1000000")
-            .set("compression.type", "lz4")
+            // Other systems' clients read these topics too, and not every one brings LZ4 or zstd (kafka-python doesn't).
+            .set("compression.type", "none")
             .set("queue.buffering.max.messages", most.max(1).to_string())
             .set("queue.buffering.max.kbytes", "1048576")
             .create_with_context(Context)?;
