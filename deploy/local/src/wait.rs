@@ -14,7 +14,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// Probes until `probe` succeeds, and returns its value.
 ///
 /// # Errors
-/// When `deadline` has passed: "waited 30s for <what>", with the last probe's own error as the cause.
+/// When `deadline` has passed: `waited 30s for …`, with the last probe's own error as the cause.
 pub async fn until<T, F>(what: &str, deadline: Duration, mut probe: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,

@@ -1,4 +1,5 @@
 //! The rules of timers, in one table.
+#![allow(clippy::unwrap_used, reason = "what a test builds is there")]
 
 use expiration::domain::{Command, Expiration, Expirations, OrderId, Status};
 use shared::{clock::Timestamp, command::Domain, telemetry::TraceContext};

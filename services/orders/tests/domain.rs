@@ -1,4 +1,5 @@
 //! The rules of orders, a table a rule.
+#![allow(clippy::unwrap_used, reason = "what a test builds is there")]
 
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ fn after(state: &State, command: &Command) -> State {
 
 #[test]
 fn an_order_is_refused_early_only_for_what_cannot_turn_back_or_is_cheap_to_try_again() {
-    let table: [(&str, Option<Ticket>, fn(&mut Create), Result<usize, Refusal>); 8] = [
+    type Case = (&'static str, Option<Ticket>, fn(&mut Create), Result<usize, Refusal>);
+    let table: [Case; 8] = [
         ("as seen", Some(ticket()), |_| {}, Ok(1)),
         ("all there is", Some(ticket()), |create| create.quantity = 5, Ok(1)),
         ("more than there is", Some(ticket()), |create| create.quantity = 6, Err(Refusal::SoldOut { available: 5 })),

@@ -1,4 +1,5 @@
 //! The rules of tickets, a table a rule.
+#![allow(clippy::unwrap_used, reason = "what a test builds is there")]
 
 use shared::{
     clock::Timestamp,

@@ -1,0 +1,78 @@
+//! The program `bench`: measures a system of its own, on servers of its own with fsync on, beside yardsticks on the same
+//! machine in the same run.
+
+mod load;
+mod orders;
+mod outcomes;
+mod pgbench;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use local::{progress::say, stack::Stack, tools::Tools};
+
+use crate::orders::Buyers;
+
+/// Orders a second until they await payment, and single-row commits a second beside them.
+#[derive(Parser)]
+struct Arguments {
+    /// How long a rate has to hold, in seconds.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Where the search begins, in orders a second.
+    #[arg(long, default_value_t = 2000.0)]
+    from: f64,
+    /// How many tickets the orders are spread over.
+    #[arg(long, default_value_t = 1000)]
+    tickets: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let lasts = Duration::from_secs(arguments.seconds);
+    let tools = Tools::from_env()?;
+    let mut stack = Stack::builder().env("orders", "ORDER_TTL", "1h");
+    for service in ["tickets", "orders", "expiration"] {
+        stack = stack.service(service)?;
+    }
+    let stack = stack.env_for_all("RUST_LOG", "warn").start(&tools).await?;
+    let buyers = Buyers::ready(&stack, arguments.tickets).await?;
+
+    say("warming up: Kafka's virtual machine needs a minute of load");
+    buyers.run(1000.0, Duration::from_secs(20)).await?;
+    let best = buyers.highest(arguments.from, lasts).await?;
+    let tenth = buyers.run(best.rate / 10.0, lasts).await?;
+
+    let programs = tools.postgres().await?;
+    let url = &stack.shared_servers().postgres_url;
+    let yardstick = Duration::from_secs(arguments.seconds.min(15));
+    let one = pgbench::single_rows(&programs, url, 1, yardstick, stack.dir()).await?;
+    let many = pgbench::single_rows(&programs, url, 32, yardstick, stack.dir()).await?;
+
+    say(format_args!("highest rate that held for {} s: {:.0} orders/s", arguments.seconds, best.rate));
+    say(format_args!("at a tenth of it: p50 {:.1} ms, p99 {:.1} ms", tenth.quantile(0.5), tenth.quantile(0.99)));
+    say(format_args!("pgbench, single rows: {one:.0}/s by 1 client, {many:.0}/s by 32"));
+    say(format_args!("as a share of the latter: {:.2}", best.rate / many));
+    for service in ["tickets", "orders", "expiration"] {
+        say(format_args!("{service}: {}", batches(&stack, service).await?));
+    }
+    stack.stop().await
+}
+
+/// The mean batch of each lane of a service, by its own metrics.
+async fn batches(stack: &Stack, service: &str) -> Result<String> {
+    let page = reqwest::get(format!("http://{}/metrics", stack.service(service)?.ops())).await?.text().await?;
+    let sample = |line: &str, name: &str| {
+        let rest = line.strip_prefix(name)?.strip_prefix("{lane=\"")?;
+        let (lane, value) = rest.split_once("\"} ")?;
+        Some((lane.to_owned(), value.parse::<f64>().ok()?))
+    };
+    let all = |name: &'static str| page.lines().filter_map(move |line| sample(line, name));
+    let means = all("write_batch_units_sum").filter_map(|(lane, sum)| {
+        let (_, count) = all("write_batch_units_count").find(|(other, _)| *other == lane)?;
+        (count > 0.0).then(|| format!("{lane} {:.1} of {count} transactions", sum / count))
+    });
+    Ok(means.collect::<Vec<_>>().join(", "))
+}

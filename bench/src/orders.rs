@@ -1,0 +1,195 @@
+//! Orders until they await payment: the highest rate that holds, and how long one takes at a tenth of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
+
+use anyhow::{Context, Result};
+use contracts::{
+    orders::v1::{CreateOrderRequest, order_service_client::OrderServiceClient},
+    tickets::v1::{CreateTicketRequest, Ticket, ticket_service_client::TicketServiceClient},
+    r#type::v1::Money,
+};
+use futures_util::future::try_join_all;
+use local::{progress::say, stack::Stack};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    load::{self, Offered},
+    outcomes::{Outcomes, Placed, Watch},
+};
+
+type Line = InterceptedService<Channel, Token>;
+
+#[derive(Clone)]
+struct Token(MetadataValue<Ascii>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Buyers, over a few connections each of many streams.
+#[derive(Clone)]
+pub struct Buyers {
+    orders: Vec<OrderServiceClient<Line>>,
+    tickets: Arc<Vec<Ticket>>,
+    brokers: String,
+}
+
+/// How one run went.
+#[derive(Debug)]
+pub struct Run {
+    /// Arrivals a second.
+    pub rate: f64,
+    /// What became of the calls.
+    pub offered: Offered,
+    /// What became of the orders.
+    pub outcomes: Outcomes,
+}
+
+const CONNECTIONS: usize = 4;
+/// No order sells out.
+const STOCK: i32 = 1_000_000;
+
+impl Buyers {
+    /// Lists so many tickets, and stands ready to order them.
+    ///
+    /// # Errors
+    ///
+    /// A service can't be reached.
+    pub async fn ready(stack: &Stack, tickets: usize) -> Result<Self> {
+        let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
+        let line = async |service: &str| {
+            let address = format!("http://{}", stack.service(service)?.grpc());
+            let channel = Endpoint::from_shared(address)?.tcp_nodelay(true).connect().await?;
+            anyhow::Ok(InterceptedService::new(channel, token.clone()))
+        };
+        let seller = TicketServiceClient::new(line("tickets").await?);
+        let listed = (0..tickets).map(|number| {
+            let mut seller = seller.clone();
+            async move {
+                let request = CreateTicketRequest {
+                    title: format!("Concert {number}"),
+                    price: Some(Money::of("USD", 29900)),
+                    quantity: Some(STOCK),
+                    request_id: None,
+                };
+                seller.create_ticket(request).await?.into_inner().ticket.context("no ticket in the answer")
+            }
+        });
+        let tickets = Arc::new(try_join_all(listed).await?);
+        let mut orders = Vec::new();
+        for _ in 0..CONNECTIONS {
+            orders.push(OrderServiceClient::new(line("orders").await?));
+        }
+        let brokers = stack.shared_servers().kafka_brokers.clone();
+        Ok(Self { orders, tickets, brokers })
+    }
+
+    /// Orders at this rate for so long, and sees what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// The topic can't be read.
+    pub async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
+        let watch = Watch::begin(&self.brokers)?;
+        let mut chance = fastrand::Rng::new();
+        let placed = watch.placed();
+        let offered = load::offer(rate, lasts, |due| {
+            let mut client = self.orders[chance.usize(0..self.orders.len())].clone();
+            let ticket = &self.tickets[chance.usize(0..self.tickets.len())];
+            let request = CreateOrderRequest {
+                ticket_id: ticket.id.clone(),
+                quantity: Some(1),
+                unit_price: ticket.price.clone(),
+                request_id: None,
+            };
+            let placed = placed.clone();
+            async move {
+                let answer = client.create_order(request).await;
+                let Ok(Some(order)) = answer.map(|answer| answer.into_inner().order) else { return false };
+                placed.send(Placed { id: order.id, due: due.into_std() }).is_ok()
+            }
+        })
+        .await;
+        drop(placed);
+        let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
+        let run = Run { rate, offered, outcomes };
+        say(format_args!("{run}"));
+        Ok(run)
+    }
+
+    /// The highest rate that holds for `lasts`: found by doubling and halving with short runs, then confirmed.
+    ///
+    /// # Errors
+    ///
+    /// Nothing holds.
+    pub async fn highest(&self, from: f64, lasts: Duration) -> Result<Run> {
+        const TRY: Duration = Duration::from_secs(6);
+        let (mut low, mut high) = (0.0, from);
+        while self.run(high, TRY).await?.holds() {
+            (low, high) = (high, high * 1.5);
+        }
+        while high - low > high / 12.0 {
+            let middle = low.midpoint(high);
+            if self.run(middle, TRY).await?.holds() {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let begun = StdInstant::now();
+        while begun.elapsed() < Duration::from_secs(600) {
+            let run = self.run(low, lasts).await?;
+            if run.holds() {
+                return Ok(run);
+            }
+            low *= 0.93;
+        }
+        anyhow::bail!("no rate holds for {lasts:?}")
+    }
+}
+
+impl Run {
+    /// Whether the system kept up: every order was seen, soon after the last arrival, and none was refused.
+    pub fn holds(&self) -> bool {
+        let Self { offered, outcomes, .. } = self;
+        offered.failed == 0
+            && offered.shed == 0
+            && outcomes.missing == 0
+            && outcomes.tail < Duration::from_secs(1)
+            && outcomes.latencies.value_at_quantile(0.99) < 1_000_000
+    }
+
+    /// A quantile of the way from due to awaiting payment, in milliseconds.
+    pub fn quantile(&self, quantile: f64) -> f64 {
+        self.outcomes.latencies.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rate, offered, outcomes } = self;
+        write!(
+            f,
+            "{rate:>8.0}/s: p50 {:.1} ms, p99 {:.1} ms; {} answered, {} failed, {} shed, {} missing, tail {:.1} s{}",
+            self.quantile(0.5),
+            self.quantile(0.99),
+            offered.answered,
+            offered.failed,
+            offered.shed,
+            outcomes.missing,
+            outcomes.tail.as_secs_f64(),
+            if self.holds() { "" } else { ": does not hold" }
+        )
+    }
+}

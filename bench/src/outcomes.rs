@@ -1,0 +1,146 @@
+//! What became of orders, learnt from the topic `orders` as any client of Kafka would. In: orders as they are placed.
+//! Out: how long each took from when it was due to be placed until it was seen awaiting payment.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use hdrhistogram::Histogram;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::Headers,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An order that was placed, and when it was due to be.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its id.
+    pub id: String,
+    /// When its call was due.
+    pub due: Instant,
+}
+
+/// What a watch came to.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// From due to seen awaiting payment, in microseconds.
+    pub latencies: Histogram<u64>,
+    /// Orders that were placed and not seen in time.
+    pub missing: usize,
+    /// How long after the last one was placed the last one was seen.
+    pub tail: Duration,
+}
+
+/// Watches the topic from its present end on.
+pub struct Watch {
+    placed: mpsc::Sender<Placed>,
+    done: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Outcomes>>,
+}
+
+impl Watch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    ///
+    /// The topic can't be read.
+    pub fn begin(brokers: &str) -> Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            .set("fetch.wait.max.ms", "10")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some("orders"), TIMEOUT)?;
+        let topic = metadata.topics().first().context("no topic orders")?;
+        let mut ends = TopicPartitionList::new();
+        for partition in topic.partitions() {
+            let (_, end) = consumer.fetch_watermarks("orders", partition.id(), TIMEOUT)?;
+            ends.add_partition_offset("orders", partition.id(), Offset::Offset(end))?;
+        }
+        consumer.assign(&ends)?;
+        let (placed, waiting) = mpsc::channel();
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let done = done.clone();
+            std::thread::spawn(move || watch(&consumer, &waiting, &done))
+        };
+        Ok(Self { placed, done, thread })
+    }
+
+    /// Where placed orders are announced.
+    pub fn placed(&self) -> mpsc::Sender<Placed> {
+        self.placed.clone()
+    }
+
+    /// Waits, within bounds, until all that was placed was seen.
+    ///
+    /// # Errors
+    ///
+    /// The topic could not be read.
+    pub fn end(self) -> Result<Outcomes> {
+        self.done.store(true, Ordering::Release);
+        drop(self.placed);
+        self.thread.join().map_err(|_| anyhow!("the watch panicked"))?
+    }
+}
+
+/// How long after the end what is missing is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn watch(consumer: &BaseConsumer, waiting: &mpsc::Receiver<Placed>, done: &AtomicBool) -> Result<Outcomes> {
+    let mut latencies = Histogram::new_with_bounds(1, 120_000_000, 3)?;
+    // An order may be seen before its caller has heard of it.
+    let (mut due, mut seen): (HashMap<String, Instant>, HashMap<String, Instant>) = (HashMap::new(), HashMap::new());
+    let mut ended: Option<Instant> = None;
+    let mut last_seen = Instant::now();
+    loop {
+        for placed in waiting.try_iter() {
+            match seen.remove(&placed.id) {
+                Some(at) => latencies.saturating_record(micros(at, placed.due)),
+                None => {
+                    due.insert(placed.id, placed.due);
+                }
+            }
+        }
+        if done.load(Ordering::Acquire) {
+            let since = *ended.get_or_insert_with(Instant::now);
+            if due.is_empty() || since.elapsed() > PATIENCE {
+                let tail = last_seen.saturating_duration_since(since);
+                return Ok(Outcomes { latencies, missing: due.len(), tail });
+            }
+        }
+        let mut polled = consumer.poll(Duration::from_millis(2));
+        while let Some(message) = polled {
+            let message = message?;
+            let at = Instant::now();
+            let kind = message.headers().and_then(|headers| headers.iter().find(|header| header.key == "ce_type"));
+            if kind.and_then(|header| header.value) == Some(b"order.awaiting_payment") {
+                let id = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+                last_seen = at;
+                match due.remove(&id) {
+                    Some(due) => latencies.saturating_record(micros(at, due)),
+                    None => {
+                        seen.insert(id, at);
+                    }
+                }
+            }
+            polled = consumer.poll(Duration::ZERO);
+        }
+    }
+}
+
+fn micros(at: Instant, due: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(due).as_micros()).unwrap_or(u64::MAX).max(1)
+}
