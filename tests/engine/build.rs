@@ -7,7 +7,10 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["counter/v1/service.proto", "counter/v1/events.proto", "counter/v1/commands.proto"], ["proto"])?;
+    let descriptors = protox::compile(
+        ["counter/v1/service.proto", "counter/v1/events.proto", "counter/v1/commands.proto"],
+        ["proto"],
+    )?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().codec_path("contracts::codec::Codec").compile_fds(descriptors)?;

@@ -186,7 +186,8 @@ impl Relay {
         loop {
             let read_at = Instant::now();
             // What others keep writing is another's to publish.
-            if stop.is_cancelled() && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
+            if stop.is_cancelled()
+                && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
             {
                 return Ok(());
             }

@@ -9,9 +9,7 @@ use shared::{
 };
 
 use crate::{
-    counter::v1::{
-        self as api, CounterCommand, CounterEvent, counter_command::Change as Asked, counter_event::Change,
-    },
+    counter::v1::{self as api, CounterCommand, CounterEvent, counter_command::Change as Asked, counter_event::Change},
     domain::{Command, Counter, Counters, Event},
 };
 

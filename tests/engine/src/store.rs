@@ -103,19 +103,15 @@ impl Timed for Counters {
     async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
         let rows: Vec<DueRow> =
             Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
-        let due = |row: DueRow| Due {
-            command: Command::Reset(CounterId::from_uuid(row.id)),
-            at: row.resets_at,
-            trace: None,
-        };
+        let due =
+            |row: DueRow| Due { command: Command::Reset(CounterId::from_uuid(row.id)), at: row.resets_at, trace: None };
         Ok(rows.into_iter().map(due).collect())
     }
 }
 
 /// One counter, if there is such.
 pub(crate) async fn find(conn: &mut AsyncPgConnection, id: CounterId) -> QueryResult<Option<Counter>> {
-    let rows: Vec<Row> =
-        counters::table.filter(counters::id.eq(id.uuid())).select(Row::as_select()).load(conn).await?;
+    let rows: Vec<Row> = counters::table.filter(counters::id.eq(id.uuid())).select(Row::as_select()).load(conn).await?;
     Ok(rows.into_iter().map(Counter::from).next())
 }
 

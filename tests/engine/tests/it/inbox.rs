@@ -174,10 +174,14 @@ async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
     eventually(&db, 100).await;
     consumer.stop().await;
     topics.delete_asked().await;
-    until("the topic to be made anew", async || {
-        topics.make_asked().await;
-        topics.end_of("counter-commands", 0)
-    }, |end| *end == 0)
+    until(
+        "the topic to be made anew",
+        async || {
+            topics.make_asked().await;
+            topics.end_of("counter-commands", 0)
+        },
+        |end| *end == 0,
+    )
     .await;
     put(&topics, 0, 20).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
@@ -194,10 +198,14 @@ async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 100).await;
     topics.delete_asked().await;
-    until("the topic to be made anew", async || {
-        topics.make_asked().await;
-        topics.end_of("counter-commands", 0)
-    }, |end| *end == 0)
+    until(
+        "the topic to be made anew",
+        async || {
+            topics.make_asked().await;
+            topics.end_of("counter-commands", 0)
+        },
+        |end| *end == 0,
+    )
     .await;
     put(&topics, 0, 20).await;
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
