@@ -197,11 +197,11 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Claims timers that are due and does what they are about, in one transaction; how many there were.
+    /// Claims timers that are due and does what they are about, in one transaction; how many fired.
     ///
     /// # Errors
     ///
-    /// A fault of the infrastructure, which is logged; or timers that can't be fired.
+    /// A fault of the infrastructure, which is logged.
     pub(crate) async fn execute_due(&mut self, limit: usize, timers: &TimerMetrics) -> Result<usize, ()>
     where
         S: Timed,
@@ -245,13 +245,12 @@ impl<S: Service> Writer<S> {
         };
         drop(spans);
         timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
-        match outcomes.iter().find(|outcome| outcome.blocks()) {
-            None => Ok(outcomes.len()),
-            Some(outcome) => {
-                tracing::error!(lane = self.lane, why = outcome.why(), "a timer can't be fired");
-                Err(())
-            }
+        let failed = outcomes.iter().filter(|outcome| outcome.blocks());
+        for outcome in failed.clone() {
+            tracing::error!(lane = self.lane, why = outcome.why(), "a timer can't be fired");
         }
+        // They stay due, and hold up no other: the next look comes as soon as if nothing had been found.
+        Ok(outcomes.len() - failed.count())
     }
 
     /// Tries once. `Err(None)` is a fault of the infrastructure that left nothing behind.

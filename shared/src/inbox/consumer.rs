@@ -218,10 +218,13 @@ impl<S: Service> Consumer<S> {
                         self.held.entry(at.partition).or_default().push(Waiting { unit, _span: span });
                     }
                     // Behind something held: in its order. Behind something that stopped its partition: dropped, to
-                    // be read again.
+                    // be read again. Behind something fenced: tried again after it, or it would be skipped.
                     UnitOutcome::Behind => {
-                        if let Some(held) = self.held.get_mut(&at.partition) {
-                            held.push(Waiting { unit, _span: span });
+                        let behind = Waiting { unit, _span: span };
+                        match self.held.get_mut(&at.partition) {
+                            Some(held) => held.push(behind),
+                            None if self.stopped.contains(&at.partition) => {}
+                            None => waiting.push(behind),
                         }
                     }
                     UnitOutcome::Refused(refusal) => {

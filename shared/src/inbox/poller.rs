@@ -1,6 +1,11 @@
 //! The thread that talks to librdkafka: takes assignments at the database's offsets, and turns messages into units.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
@@ -68,6 +73,8 @@ pub(super) struct Rebalancer<C> {
     database: Database,
     runtime: Handle,
     told: mpsc::Sender<Polled<C>>,
+    /// Partitions assigned since the poller last asked.
+    fresh: Mutex<Vec<i32>>,
     stop: CancellationToken,
 }
 
@@ -93,6 +100,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         database,
         runtime: Handle::current(),
         told,
+        fresh: Mutex::default(),
         stop,
     };
     let client: Client<C> = kafka
@@ -127,11 +135,15 @@ pub(super) fn poll<C: Send + 'static>(
     metrics: &InboxMetrics,
 ) {
     let context = client.context().clone();
-    while !context.stop.is_cancelled() {
+    while !context.stop.is_cancelled() && !context.told.is_closed() {
         let mut messages = Vec::new();
         let mut next = client.poll(FIRST);
         // Whatever is there already comes along; nothing is waited for.
         while let Some(polled) = next {
+            // Of partitions that went and came back meanwhile, which are read again from the database's offset on: these
+            // would be taken for what follows it.
+            let fresh = std::mem::take(&mut *context.fresh.lock().unwrap_or_else(PoisonError::into_inner));
+            messages.retain(|earlier: &Handled<C>| earlier.at().is_none_or(|at| !fresh.contains(&at.partition)));
             match polled {
                 Ok(message) => messages.push(handle(&message, subscription, metrics)),
                 Err(error) => context.complain(client, &error),
@@ -159,15 +171,17 @@ fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metri
     };
     let span = Span::process(&trace_of(message.headers()), record);
     let delivery = Delivery { key, payload: message.payload().unwrap_or_default(), trace: span.context() };
-    let unit = match (subscription.react)(&delivery) {
-        Ok(commands) => {
+    // A panic in here would end this thread, and with it the consumer, in silence.
+    let unit = match catch_unwind(AssertUnwindSafe(|| (subscription.react)(&delivery))) {
+        Ok(Ok(commands)) => {
             if commands.is_empty() {
                 metrics.passed_over(subscription.group);
             }
             let envelope = |command| Envelope::new(command, span.context().clone());
             Ok(Unit { commands: commands.into_iter().map(envelope).collect(), at: Some(at) })
         }
-        Err(why) => Err((at, why.to_string())),
+        Ok(Err(why)) => Err((at, why.to_string())),
+        Err(_) => Err((at, "reading it panicked".to_owned())),
     };
     Handled { unit, span }
 }
@@ -218,6 +232,7 @@ impl<C: Send + 'static> Rebalancer<C> {
             }
         }
         let _ = self.told.blocking_send(Polled::Assigned(assignments));
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
         match client.rebalance_protocol() {
             RebalanceProtocol::Cooperative => client.incremental_assign(partitions)?,
             _ => client.assign(partitions)?,

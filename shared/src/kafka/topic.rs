@@ -1,6 +1,6 @@
 //! A service's own topic.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -9,7 +9,10 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::KafkaConfig;
+use crate::backoff::Backoff;
 
 /// How a topic is made.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +59,16 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
             Err((topic, code)) => return Err(TopicError::Refused(topic, code)),
         }
     }
-    // Another replica may have been first, with other settings: what is there counts.
-    match partition_count(kafka, &topic).await? {
-        Some(partitions) => Ok(partitions),
-        None => Err(TopicError::Refused(topic, RDKafkaErrorCode::UnknownTopicOrPartition)),
+    // Another replica may have been first, with other settings: what is there counts. The broker that answers may hear
+    // of it a moment later than the one that made it.
+    let (mut backoff, made) = (Backoff::new(), Instant::now());
+    while made.elapsed() < TIMEOUT {
+        if let Some(partitions) = partition_count(kafka, &topic).await? {
+            return Ok(partitions);
+        }
+        backoff.wait(&CancellationToken::new()).await;
     }
+    Err(TopicError::Refused(topic, RDKafkaErrorCode::UnknownTopicOrPartition))
 }
 
 /// How many partitions a topic has; `None` if it isn't there (yet).

@@ -182,8 +182,15 @@ impl Relay {
         let mut leader = Leader { relay: self, conn, lease, place, producer, partitions, source };
         let mut poll = EAGEREST;
         let mut renewed = Instant::now();
+        let mut last: Option<Instant> = None;
         loop {
             let read_at = Instant::now();
+            // What others keep writing is another's to publish.
+            if stop.is_cancelled()
+                && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
+            {
+                return Ok(());
+            }
             let published = leader.publish_fresh(stop).await?;
             if published > 0 {
                 *backoff = Backoff::new();

@@ -1,10 +1,11 @@
 //! Where spans hang, as a collector sees them. One process has one exporter, so this is one story.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod edge_support;
 
 use std::sync::{Arc, Mutex};
 
+use edge_support::{Edge, Key, authorized, awaited, claims};
 use engine_tests::counter::v1::{CreateCounterRequest, GetCounterRequest};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -18,7 +19,6 @@ use shared::{
     config::{LogFormat, SamplerConfig, TelemetryConfig},
     telemetry::{self, Record, Span, TraceContext},
 };
-use support::{Edge, Key, authorized, awaited, claims};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};

@@ -2,16 +2,20 @@
 //! cargo test -p engine-tests`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod support;
+#[path = "../edge_support/mod.rs"]
+mod edge_support;
 
-mod write_batches;
-mod write_faults;
-mod write_rejections;
-mod write_request_ids;
+mod edge_auth;
+mod edge_calls;
 mod inbox;
 mod inbox_processes;
 mod migrations;
 mod outbox;
 mod outbox_leases;
 mod shutdown;
+mod support;
 mod timers;
+mod write_batches;
+mod write_faults;
+mod write_rejections;
+mod write_request_ids;

@@ -157,7 +157,10 @@ async fn a_broker_that_is_killed_or_paused_under_load_costs_neither_an_event_nor
     let enough = tokio_util::sync::CancellationToken::new();
     let writing = async {
         let mut written = 0;
+        // Steadily: what piles up while the broker is away is to be read back in a test's time.
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
         while !enough.is_cancelled() {
+            pace.tick().await;
             written += write(&lanes, 10, 2).await;
         }
         written
@@ -208,7 +211,8 @@ async fn a_topic_is_made_to_keep_all_and_by_many_replicas_at_once() {
     let config = TopicConfig { partitions: 4, replication: 1 };
     let made = futures_util::future::join_all((0..8).map(|_| ensure_topic(&topics.config, TOPIC, config))).await;
     assert!(made.iter().any(|partitions| matches!(partitions, Ok(4))), "{made:?}");
-    until("all to agree", async || ensure_topic(&topics.config, TOPIC, config).await.ok(), |found| *found == Some(4)).await;
+    until("all to agree", async || ensure_topic(&topics.config, TOPIC, config).await.ok(), |found| *found == Some(4))
+        .await;
 
     let name = topics.config.topic(TOPIC);
     let described =

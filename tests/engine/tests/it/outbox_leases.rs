@@ -13,8 +13,7 @@ const HELD: &str = "SELECT count(holder) FROM outbox_cursor";
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_relays_one_leads_and_the_other_follows_it_at_once_when_it_ends() {
     let (db, topics) = (Db::new().await, Topics::new());
-    let relays: Vec<_> =
-        (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
+    let relays: Vec<_> = (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
     let leading = async || relays.iter().filter(|relay| relay.leads()).count();
     until("a leader", leading, |leaders| *leaders == 1).await;
     let writing = Writing::on(&db.database);

@@ -13,7 +13,8 @@ const DUE: &str = "SELECT count(*) FROM counters WHERE resets_at IS NOT NULL";
 const RESETS: &str = "SELECT count(*) FROM outbox WHERE event_type = 'counter.reset'";
 
 fn due(title: &str, in_milliseconds: i64) -> Envelope<Command> {
-    let resets_at = Some(shared::clock::now() + std::time::Duration::from_millis(u64::try_from(in_milliseconds).unwrap()));
+    let resets_at =
+        Some(shared::clock::now() + std::time::Duration::from_millis(u64::try_from(in_milliseconds).unwrap()));
     asked(Command::Create { id: CounterId::new(), owner: alice(), title: title.to_owned(), limit: 10, resets_at })
 }
 

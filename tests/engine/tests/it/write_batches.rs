@@ -99,7 +99,7 @@ async fn a_full_queue_refuses_at_once() {
     locker.batch_execute("BEGIN; LOCK TABLE counters").await.unwrap();
 
     // Nothing yields between these: 5 wait, and the others are told at once.
-        let mut overloaded = 0;
+    let mut overloaded = 0;
     let mut waiting = Vec::new();
     for _ in 0..30 {
         let mut call = Box::pin(writing.submit(increment(id, 1)));

@@ -144,7 +144,11 @@ async fn a_postgres_that_is_killed_and_comes_back_has_all_that_was_acknowledged(
         for kill in [true, false, true] {
             let before = writing.transactions();
             until("some progress", async || writing.transactions(), |now| *now > before + 20.0).await;
-            if kill { postgres.process().kill().await.unwrap() } else { postgres.process().terminate().await.map(drop).unwrap() }
+            if kill {
+                postgres.process().kill().await.unwrap()
+            } else {
+                postgres.process().terminate().await.map(drop).unwrap()
+            }
             postgres.process().start().await.unwrap();
         }
         let before = writing.transactions();

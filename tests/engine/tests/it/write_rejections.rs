@@ -23,8 +23,9 @@ async fn a_command_that_panics_is_alone_in_that() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
     let ids = counters(&writing, 50).await;
-    let answers =
-        writing.submit_all(ids.iter().enumerate().map(|(n, id)| increment(*id, if n == 25 { PANICS } else { 1 }))).await;
+    let answers = writing
+        .submit_all(ids.iter().enumerate().map(|(n, id)| increment(*id, if n == 25 { PANICS } else { 1 })))
+        .await;
     for (number, answer) in answers.iter().enumerate() {
         match answer {
             Err(Failure::Internal) if number == 25 => {}

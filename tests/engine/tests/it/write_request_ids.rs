@@ -71,9 +71,8 @@ async fn a_request_that_was_refused_may_be_made_again() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
     let (id, request) = (CounterId::new(), Uuid::new_v4());
-    let claimed = |resource: Uuid| {
-        increment(id, 1).once(Some(Claim::new("alice", "Increment", request, b"by 1", resource)))
-    };
+    let claimed =
+        |resource: Uuid| increment(id, 1).once(Some(Claim::new("alice", "Increment", request, b"by 1", resource)));
     for _ in 0..2 {
         let refused = writing.submit_all((0..10).map(|_| claimed(Uuid::new_v4()))).await;
         for answer in &refused {

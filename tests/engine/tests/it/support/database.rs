@@ -75,7 +75,8 @@ impl Db {
 
     /// A counter's value and version, if it is there.
     pub async fn counter(&self, id: CounterId) -> Option<(i32, i64)> {
-        let rows = self.sql.query(&format!("SELECT value, version FROM counters WHERE id = '{id}'"), &[]).await.unwrap();
+        let rows =
+            self.sql.query(&format!("SELECT value, version FROM counters WHERE id = '{id}'"), &[]).await.unwrap();
         rows.first().map(|row| (row.get(0), row.get(1)))
     }
 

@@ -138,7 +138,8 @@ impl Topics {
         while begun.elapsed() < super::PATIENCE {
             if assigned == 0 {
                 let metadata = client.fetch_metadata(Some(&topic), Duration::from_secs(5));
-                assigned = metadata.ok().and_then(|found| Some(found.topics().first()?.partitions().len())).unwrap_or(0);
+                assigned =
+                    metadata.ok().and_then(|found| Some(found.topics().first()?.partitions().len())).unwrap_or(0);
                 let mut list = TopicPartitionList::new();
                 for partition in 0..i32::try_from(assigned).unwrap() {
                     list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();

@@ -10,7 +10,7 @@ mod proxy;
 mod random;
 
 pub use database::{Db, lock};
-pub use kafka::{Topics, add, unknown, first_appearances, versions_by_key};
+pub use kafka::{Topics, add, first_appearances, unknown, versions_by_key};
 pub use parts::{Answer, Consuming, Relaying, Writing, firing, metric};
 pub use process::Replica;
 pub use proxy::Proxy;
@@ -37,11 +37,7 @@ pub async fn awaited<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Asks until the answer is yes, or fails saying what for and what the last answer was.
-pub async fn until<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl AsyncFnMut() -> T,
-    good: impl Fn(&T) -> bool,
-) -> T {
+pub async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, good: impl Fn(&T) -> bool) -> T {
     let begun = std::time::Instant::now();
     loop {
         let answer = ask().await;

@@ -178,6 +178,13 @@ impl Consuming {
     }
 }
 
+/// A thread of the consumer's polls until it is told to stop; a test that fails ends, too.
+impl Drop for Consuming {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 /// Timers at work, until they are told to stop.
 pub fn firing(database: &Database, batch: usize, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> Metrics {
     let metrics = Metrics::new();

@@ -1,17 +1,14 @@
 //! What every call passes on its way, and what every answer looks like.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::edge_support::{Edge, Key, authorized, awaited, claims, jwks, raw, reason};
 use bytes::Bytes;
 use engine_tests::counter::v1::{
     CreateCounterRequest, GetCounterRequest, IncrementRequest, ListCountersRequest, WatchCounterRequest,
 };
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use support::{Edge, Key, authorized, awaited, claims, raw, reason};
 use tokio::{net::TcpListener, time::Instant};
 use tonic::{Code, Request, Status, codec::CompressionEncoding};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -243,7 +240,7 @@ async fn a_server_that_stops_lets_calls_end_and_gives_up_on_those_that_dont() {
     awaited("the call to begin", edge.counters.begun()).await;
     let began = Instant::now();
     edge.stop().await;
-    assert!(began.elapsed() >= support::DRAIN, "it waited for the call");
+    assert!(began.elapsed() >= crate::edge_support::DRAIN, "it waited for the call");
 }
 
 #[tokio::test]
@@ -273,7 +270,7 @@ async fn a_list_goes_on_where_its_page_ended() {
 #[tokio::test]
 async fn health_is_told_alike_to_callers_watchers_and_operators() {
     let key = Key::ed25519("ed");
-    let edge = Edge::start_with(Some(&support::jwks(&[&key])), Duration::ZERO).await;
+    let edge = Edge::start_with(Some(&jwks(&[&key])), Duration::ZERO).await;
     let mut client = HealthClient::new(edge.channel().await);
     let named = |service: &str| HealthCheckRequest { service: service.to_owned() };
     let mut watch = client.watch(named("counter.v1.CounterService")).await.unwrap().into_inner();

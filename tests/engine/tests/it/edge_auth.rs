@@ -1,7 +1,4 @@
 //! Whose calls reach a handler.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::{
     fs,
@@ -12,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use crate::edge_support::{Edge, Key, authorized, awaited, claims, jwks, reason, unix_now};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use engine_tests::counter::v1::{Counter, GetCounterRequest};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use shared::config::JwksSource;
-use support::{Edge, Key, authorized, awaited, claims, jwks, reason, unix_now};
 use tokio::net::TcpListener;
 use tonic::{Code, Request, Status};
 
@@ -87,7 +84,7 @@ async fn what_a_token_claims_decides() {
         (json!({ "aud": [] }), Some("TOKEN_INVALID")),
         (json!({ "iss": "https://elsewhere.example" }), Some("TOKEN_INVALID")),
         (json!({ "iss": null }), Some("TOKEN_INVALID")),
-        (json!({ "iss": [support::ISSUER] }), Some("TOKEN_INVALID")),
+        (json!({ "iss": [crate::edge_support::ISSUER] }), Some("TOKEN_INVALID")),
         (json!({ "sub": null }), Some("TOKEN_INVALID")),
         (json!({ "sub": "" }), Some("TOKEN_INVALID")),
         (json!({ "sub": 7 }), Some("TOKEN_INVALID")),
