@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use contracts::{
-    expiration::v1::{Expiration, ExpirationStatus, GetExpirationRequest, expiration_service_client::ExpirationServiceClient},
+    expiration::v1::{
+        Expiration, ExpirationStatus, GetExpirationRequest, expiration_service_client::ExpirationServiceClient,
+    },
     orders::v1::{
         CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
         order_service_client::OrderServiceClient,

@@ -6,7 +6,8 @@ use std::{collections::HashMap, fs, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 use local::{
     progress::say,
-    ready, service::Service,
+    ready,
+    service::Service,
     stack::{SharedServers, Stack, StackBuilder},
     tools::Tools,
     wait,

@@ -131,9 +131,9 @@ async fn settled(world: &World, ticket: &str, acknowledged: &HashMap<String, Str
         let order = orders.iter().find(|order| order.id == *id);
         ensure!(order.is_some_and(|order| order.user_id == *buyer), "an acknowledged order is lost: {id} of {buyer}");
     }
-    let otherwise = orders.iter().find(|order| {
-        order.status() == OrderStatus::Cancelled && order.cancel_reason() != CancelReason::SoldOut
-    });
+    let otherwise = orders
+        .iter()
+        .find(|order| order.status() == OrderStatus::Cancelled && order.cancel_reason() != CancelReason::SoldOut);
     ensure!(otherwise.is_none(), "cancelled for another reason: {otherwise:?}");
     ensure!(awaiting(&orders).count() == usize::try_from(STOCK)?, "there were more who wanted it than there is");
     record::tickets(world).await?;

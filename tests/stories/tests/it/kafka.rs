@@ -71,8 +71,10 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
         assert_eq!(settings["message.timestamp.type"], "LogAppendTime");
         assert_eq!(settings["cleanup.policy"], "delete");
         let records = answer["records"].as_array().context("records")?;
-        let seen: BTreeSet<(&str, &str)> =
-            records.iter().filter_map(|record| Some((record["headers"]["ce_type"].as_str()?, record["change"].as_str()?))).collect();
+        let seen: BTreeSet<(&str, &str)> = records
+            .iter()
+            .filter_map(|record| Some((record["headers"]["ce_type"].as_str()?, record["change"].as_str()?)))
+            .collect();
         assert_eq!(seen, kinds.iter().copied().collect(), "{topic}");
         for record in records {
             check(record, source).with_context(|| format!("{topic}: {record:#}"))?;
@@ -80,7 +82,8 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
     }
 
     // And the whole state is in the last event of each key.
-    let last = read["tickets"]["records"].as_array().and_then(|all| all.iter().rfind(|record| record["key"] == *ticket.id));
+    let last =
+        read["tickets"]["records"].as_array().and_then(|all| all.iter().rfind(|record| record["key"] == *ticket.id));
     let value = &last.context("the ticket's last event")?["value"];
     assert_eq!(value["ticket"]["title"], "Concert: ä, 票, 🎫");
     assert_eq!(value["ticket"]["revision"], repriced.revision.to_string());
@@ -148,7 +151,8 @@ async fn read(world: &World) -> Result<Value> {
     let mut python = Command::new(Tools::from_env()?.python().await?);
     python.arg(script).arg(&world.stack().shared_servers().kafka_brokers).arg(world.stack().topic_prefix());
     python.arg(descriptors).args(TOPICS.map(|(topic, ..)| topic)).kill_on_drop(true);
-    let output = tokio::time::timeout(stories::SOON, python.output()).await.context("waited for the reader to end")??;
+    let output =
+        tokio::time::timeout(stories::SOON, python.output()).await.context("waited for the reader to end")??;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -32,12 +32,8 @@ async fn one_request_that_arrives_fifty_times_at_two_replicas_is_one_ticket_and_
     assert_eq!(listed.tickets.len(), 1);
 
     // A request is the same with its defaults filled in.
-    let spelled_out = CreateOrderRequest {
-        ticket_id: ticket.id.clone(),
-        quantity: Some(1),
-        unit_price: None,
-        request_id: some_id(),
-    };
+    let spelled_out =
+        CreateOrderRequest { ticket_id: ticket.id.clone(), quantity: Some(1), unit_price: None, request_id: some_id() };
     let by_default = CreateOrderRequest { quantity: None, ..spelled_out.clone() };
     let calls = (0..50).map(|number: usize| {
         let request = if number % 3 == 0 { &by_default } else { &spelled_out };

@@ -86,7 +86,10 @@ async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Res
     let cancelled = of_the_unwanted.iter().find(|event| event.kind == "order.cancelled").context("it was cancelled")?;
     assert_eq!(cancelled.trace, created.trace);
     let call = spans.iter().find(|span| span.trace == ANOTHER).context("the call is in its caller's trace")?;
-    assert_eq!((call.name.as_str(), call.parent.as_str()), ("ticketing.orders.v1.OrderService/CancelOrder", "b7ad6b7169203331"));
+    assert_eq!(
+        (call.name.as_str(), call.parent.as_str()),
+        ("ticketing.orders.v1.OrderService/CancelOrder", "b7ad6b7169203331")
+    );
     assert!(by_id[cancelled.span.as_str()].links.contains(&call.id), "{:?}", by_id[cancelled.span.as_str()]);
     Ok(())
 }

@@ -75,7 +75,8 @@ async fn everything(
     tickets: &[Ticket],
     placed: &[(&User, String)],
 ) -> Result<(Vec<(Order, Expiration)>, BTreeMap<String, usize>)> {
-    let orders = placed.iter().map(|(_, order)| async move { anyhow::Ok((olga.order(order).await?, olga.timer(order).await?)) });
+    let orders =
+        placed.iter().map(|(_, order)| async move { anyhow::Ok((olga.order(order).await?, olga.timer(order).await?)) });
     let orders = try_join_all(orders).await?;
     let told = record::tickets(world).await?;
     // The scarce one is at rest; of the other, one order is still held and may expire at any moment.
