@@ -22,7 +22,7 @@ async fn services_wait_for_their_servers_and_outlive_them() -> Result<()> {
     let world = World::unborn(Ok).await?;
     started_before_their_servers(&world).await?;
     let (alice, bob) = (world.user("alice")?, world.user("bob")?);
-    let ticket = alice.lists("Concert", 100, 1000).await?;
+    let ticket = alice.lists("Concert", 100, 1_000_000).await?;
     let first = bob.places(&ticket, 1).await?;
     bob.awaits_order(&first.id, OrderStatus::AwaitingPayment).await?;
 
@@ -136,7 +136,9 @@ async fn orders_until_refused(bob: &User, ticket: &Ticket, placed: &watch::Sende
             match bob.orders.clone().create_order(request).await {
                 Ok(answer) => acknowledged.push(answer.into_inner().order.context("an order")?.id),
                 Err(status) => {
-                    ensure!(matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded), "{status:?}");
+                    // The last is what tonic's own clients call their deadline when they notice it first.
+                    let fair = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+                    ensure!(fair.contains(&status.code()), "{status:?}");
                     return Ok(acknowledged);
                 }
             }
@@ -163,7 +165,7 @@ async fn awaits_excuse(world: &World, service: &str, what: &str) -> Result<()> {
 #[tokio::test]
 async fn told_to_stop_a_service_ends_well_and_every_acknowledged_order_survives() -> Result<()> {
     let world = World::with(|stack| Ok(stack.env_for_all("SHUTDOWN_GRACE", "200ms"))).await?;
-    let ticket = world.user("alice")?.lists("Concert", 100, 1_000).await?;
+    let ticket = world.user("alice")?.lists("Concert", 100, 1_000_000).await?;
     let placed = watch::Sender::new(0);
 
     let stop = async {
@@ -197,7 +199,7 @@ async fn told_to_stop_a_service_ends_well_and_every_acknowledged_order_survives(
     for (buyer, orders) in acknowledged? {
         for order in orders {
             let decided = buyer.awaits_decision(&order).await?;
-            ensure!(decided.status() == OrderStatus::AwaitingPayment || *placed.borrow() > 1_000, "{decided:?}");
+            ensure!(decided.status() == OrderStatus::AwaitingPayment, "{decided:?}");
         }
     }
     record::tickets(&world).await?;
