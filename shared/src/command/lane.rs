@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -151,6 +151,15 @@ pub fn lane<S: Service>(
     (Lane { queue, metrics }, task)
 }
 
+/// The next command that comes while `lost` is true. Loses none when it is dropped.
+async fn next_while<S: Service>(
+    lost: &mut watch::Receiver<bool>,
+    waiting: &mut mpsc::Receiver<Pending<S>>,
+) -> Option<Pending<S>> {
+    lost.wait_for(|lost| *lost).await.ok()?;
+    waiting.recv().await
+}
+
 /// Takes what is waiting as one batch, again and again. What is locked is handed aside, where waiting for it stands in
 /// nobody's way; there it is tried again until its deadline.
 async fn work_off<S: Service>(
@@ -164,6 +173,7 @@ async fn work_off<S: Service>(
     let mut taken: Vec<Pending<S>> = Vec::with_capacity(batch);
     let mut again: Vec<Pending<S>> = Vec::new();
     let mut backoff = Backoff::new();
+    let mut lost = writer.lost();
     loop {
         taken.append(&mut again);
         if taken.is_empty() {
@@ -200,7 +210,23 @@ async fn work_off<S: Service>(
                 }
             })
             .unzip();
-        let outcomes = writer.execute(&units, None, Patience::Caller, true).await;
+        let outcomes = {
+            let execute = writer.execute(&units, None, Patience::Caller, true);
+            tokio::pin!(execute);
+            loop {
+                tokio::select! {
+                    outcomes = &mut execute => break outcomes,
+                    Some(pending) = next_while(&mut lost, &mut waiting) => {
+                        if *lost.borrow() {
+                            // Nothing is begun before the database is back: who asks now need not wait for that.
+                            let _ = pending.answer.send(Err(Failure::Unavailable));
+                        } else {
+                            again.push(pending);
+                        }
+                    }
+                }
+            }
+        };
         let mut locked = false;
         for ((unit, (deadline, answer)), outcome) in units.into_iter().zip(replies).zip(outcomes) {
             let reply = match outcome {

@@ -9,7 +9,10 @@ use diesel::{
     sql_types::{BigInt, Uuid as SqlUuid},
 };
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -43,6 +46,8 @@ pub(crate) struct Writer<S> {
     /// Wakes this process's relay.
     outbox: Arc<Notify>,
     stop: CancellationToken,
+    /// Whether a commit's outcome is unknown and the database that knows it out of reach.
+    lost: watch::Sender<bool>,
     conn: Option<Conn>,
     row: Option<Row>,
     service: PhantomData<fn() -> S>,
@@ -97,7 +102,13 @@ impl<S: Service> Writer<S> {
         stop: CancellationToken,
     ) -> Self {
         metrics.introduce(lane);
-        Self { lane, publishes, database, metrics, outbox, stop, conn: None, row: None, service: PhantomData }
+        let lost = watch::Sender::new(false);
+        Self { lane, publishes, database, metrics, outbox, stop, lost, conn: None, row: None, service: PhantomData }
+    }
+
+    /// Tells when nothing can be done before the database is back: a commit's outcome is known to it alone.
+    pub(crate) fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
     }
 
     /// Whether the program is to end.
@@ -391,6 +402,12 @@ impl<S: Service> Writer<S> {
     /// Whether a batch whose COMMIT was sent got through. Locking the writer's row waits for the backend that may still
     /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all.
     async fn committed(&mut self, writer: Uuid, batch: i64) -> bool {
+        let committed = self.resolve(writer, batch).await;
+        self.lost.send_replace(false);
+        committed
+    }
+
+    async fn resolve(&mut self, writer: Uuid, batch: i64) -> bool {
         let mut backoff = Backoff::new();
         loop {
             if let Ok(conn) = self.database.connect_writer().await {
@@ -410,6 +427,9 @@ impl<S: Service> Writer<S> {
             }
             if self.stop.is_cancelled() && backoff.tried() >= CALLER_TRIES {
                 return false;
+            }
+            if backoff.tried() >= CALLER_TRIES {
+                self.lost.send_replace(true);
             }
             backoff.wait(&self.stop).await;
         }

@@ -45,7 +45,9 @@ async fn lists_are_newest_first_and_stable_while_more_comes() -> Result<()> {
 
     // Bounds of a page: 50 by default, 200 at most.
     try_join_all((0..200).map(|_| alice.lists("Many", 100, 1))).await?;
-    for (asked, given) in [(None, 50), (Some(0), 50), (Some(1), 1), (Some(200), 200), (Some(201), 200), (Some(i32::MAX), 200)] {
+    for (asked, given) in
+        [(None, 50), (Some(0), 50), (Some(1), 1), (Some(200), 200), (Some(201), 200), (Some(i32::MAX), 200)]
+    {
         let (tickets, next) = page(&alice, &ListTicketsRequest { page_size: asked, ..Default::default() }).await?;
         assert_eq!((tickets.len(), next.is_empty()), (given, false), "page_size {asked:?}");
     }
@@ -93,7 +95,10 @@ async fn users_see_and_change_their_own_and_operators_see_all_and_change_nothing
 
     // Timers: operators' alone.
     assert_eq!(Refused::of(bob.timer(&bobs.id).await)?, denied());
-    assert_eq!(Refused::of(bob.expiration.clone().list_expirations(ListExpirationsRequest::default()).await)?, denied());
+    assert_eq!(
+        Refused::of(bob.expiration.clone().list_expirations(ListExpirationsRequest::default()).await)?,
+        denied()
+    );
     let timers = olga.expiration.clone().list_expirations(ListExpirationsRequest::default()).await?.into_inner();
     assert_eq!(timers.expirations.len(), 2);
     let unknown = Uuid::now_v7().to_string();
@@ -174,7 +179,9 @@ async fn grpcurl_finds_its_way_by_reflection_alone() -> Result<()> {
         Ok(String::from_utf8(output.stdout)?)
     };
 
-    for (service, name) in [("tickets", "TicketService"), ("orders", "OrderService"), ("expiration", "ExpirationService")] {
+    for (service, name) in
+        [("tickets", "TicketService"), ("orders", "OrderService"), ("expiration", "ExpirationService")]
+    {
         let listed = run(service, &[], &["list"]).await?;
         let full = format!("ticketing.{service}.v1.{name}");
         let expected = [

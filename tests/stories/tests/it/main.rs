@@ -1,5 +1,6 @@
 //! The specification, told as stories. Each has a world of its own; see the crate for what that is.
 
+mod absences;
 mod api;
 mod crashes;
 mod kafka;
@@ -7,7 +8,6 @@ mod killing;
 mod lives;
 mod once;
 mod order_of_events;
-mod outages;
 mod settings;
 mod stock;
 mod traces;

@@ -92,8 +92,7 @@ async fn a_port_in_use_is_a_clear_error_that_names_it() -> Result<()> {
 #[tokio::test]
 async fn with_migrations_left_to_the_command_a_service_waits_for_it() -> Result<()> {
     let servers = SharedServers::from_env()?;
-    let world =
-        World::unborn(|stack| Ok(stack.on(servers.clone()).env_for_all("MIGRATE_ON_START", "false"))).await?;
+    let world = World::unborn(|stack| Ok(stack.on(servers.clone()).env_for_all("MIGRATE_ON_START", "false"))).await?;
     let tickets = world.replica("tickets", 0)?;
     let (_, name) = tickets.database_url().rsplit_once('/').context("a URL with a database")?;
     postgres::create_database(&servers.postgres_url, name).await?;
