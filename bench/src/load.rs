@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// What became of the calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Offered {
+pub(crate) struct Offered {
     /// Made, and answered well.
     pub answered: u64,
     /// Made, and refused or failed.
@@ -22,7 +22,7 @@ pub struct Offered {
 }
 
 /// Makes `rate` calls a second for so long. Each is told when it was due, by which its latency is measured.
-pub async fn offer<F>(rate: f64, lasts: Duration, mut call: impl FnMut(Instant) -> F) -> Offered
+pub(crate) async fn offer<F>(rate: f64, lasts: Duration, mut call: impl FnMut(Instant) -> F) -> Offered
 where
     F: Future<Output = bool> + Send + 'static,
 {

@@ -39,7 +39,7 @@ impl Interceptor for Token {
 
 /// Buyers, over a few connections each of many streams.
 #[derive(Clone)]
-pub struct Buyers {
+pub(crate) struct Buyers {
     orders: Vec<OrderServiceClient<Line>>,
     tickets: Arc<Vec<Ticket>>,
     brokers: String,
@@ -47,7 +47,7 @@ pub struct Buyers {
 
 /// How one run went.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// Arrivals a second.
     pub rate: f64,
     /// What became of the calls.
@@ -66,7 +66,7 @@ impl Buyers {
     /// # Errors
     ///
     /// A service can't be reached.
-    pub async fn ready(stack: &Stack, tickets: usize) -> Result<Self> {
+    pub(crate) async fn ready(stack: &Stack, tickets: usize) -> Result<Self> {
         let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
         let line = async |service: &str| {
             let address = format!("http://{}", stack.service(service)?.grpc());
@@ -100,7 +100,7 @@ impl Buyers {
     /// # Errors
     ///
     /// The topic can't be read.
-    pub async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
+    pub(crate) async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
         let watch = Watch::begin(&self.brokers)?;
         let mut chance = fastrand::Rng::new();
         let placed = watch.placed();
@@ -133,7 +133,7 @@ impl Buyers {
     /// # Errors
     ///
     /// Nothing holds.
-    pub async fn highest(&self, from: f64, lasts: Duration) -> Result<Run> {
+    pub(crate) async fn highest(&self, from: f64, lasts: Duration) -> Result<Run> {
         const TRY: Duration = Duration::from_secs(6);
         let (mut low, mut high) = (0.0, from);
         while self.run(high, TRY).await?.holds() {
@@ -161,7 +161,7 @@ impl Buyers {
 
 impl Run {
     /// Whether the system kept up: every order was seen, soon after the last arrival, and none was refused.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         let Self { offered, outcomes, .. } = self;
         offered.failed == 0
             && offered.shed == 0
@@ -171,7 +171,7 @@ impl Run {
     }
 
     /// A quantile of the way from due to awaiting payment, in milliseconds.
-    pub fn quantile(&self, quantile: f64) -> f64 {
+    pub(crate) fn quantile(&self, quantile: f64) -> f64 {
         self.outcomes.latencies.value_at_quantile(quantile) as f64 / 1000.0
     }
 }

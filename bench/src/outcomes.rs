@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An order that was placed, and when it was due to be.
 #[derive(Debug)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// Its id.
     pub id: String,
     /// When its call was due.
@@ -33,7 +33,7 @@ pub struct Placed {
 
 /// What a watch came to.
 #[derive(Debug)]
-pub struct Outcomes {
+pub(crate) struct Outcomes {
     /// From due to seen awaiting payment, in microseconds.
     pub latencies: Histogram<u64>,
     /// Orders that were placed and not seen in time.
@@ -43,7 +43,7 @@ pub struct Outcomes {
 }
 
 /// Watches the topic from its present end on.
-pub struct Watch {
+pub(crate) struct Watch {
     placed: mpsc::Sender<Placed>,
     done: Arc<AtomicBool>,
     thread: JoinHandle<Result<Outcomes>>,
@@ -55,7 +55,7 @@ impl Watch {
     /// # Errors
     ///
     /// The topic can't be read.
-    pub fn begin(brokers: &str) -> Result<Self> {
+    pub(crate) fn begin(brokers: &str) -> Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "bench")
@@ -80,7 +80,7 @@ impl Watch {
     }
 
     /// Where placed orders are announced.
-    pub fn placed(&self) -> mpsc::Sender<Placed> {
+    pub(crate) fn placed(&self) -> mpsc::Sender<Placed> {
         self.placed.clone()
     }
 
@@ -89,7 +89,7 @@ impl Watch {
     /// # Errors
     ///
     /// The topic could not be read.
-    pub fn end(self) -> Result<Outcomes> {
+    pub(crate) fn end(self) -> Result<Outcomes> {
         self.done.store(true, Ordering::Release);
         drop(self.placed);
         self.thread.join().map_err(|_| anyhow!("the watch panicked"))?

@@ -15,7 +15,13 @@ const SCRIPT: &str = "INSERT INTO pgbench_row (filler) VALUES (repeat('x', 180))
 /// # Errors
 ///
 /// pgbench can't be run, or says nothing that can be read.
-pub async fn single_rows(programs: &Path, url: &str, clients: usize, lasts: Duration, dir: &Path) -> Result<f64> {
+pub(crate) async fn single_rows(
+    programs: &Path,
+    url: &str,
+    clients: usize,
+    lasts: Duration,
+    dir: &Path,
+) -> Result<f64> {
     let script = dir.join("single_row.sql");
     tokio::fs::write(&script, SCRIPT).await?;
     let made = Command::new(programs.join("psql")).args([url, "-q", "-c", TABLE]).output().await?;
