@@ -12,27 +12,34 @@ use serde_json::Value;
 use stories::World;
 use tokio::process::Command;
 
-/// Where each topic's events come from, and what happens in them.
-const TOPICS: [(&str, &str, &[(&str, &str)]); 3] = [
-    (
-        "tickets",
-        "/ticketing/tickets",
-        &[
+/// What the contract says of a topic.
+struct Topic {
+    name: &'static str,
+    source: &'static str,
+    /// The `ce_type` of each event, and what its `oneof` calls it.
+    kinds: &'static [(&'static str, &'static str)],
+}
+
+const TOPICS: [Topic; 3] = [
+    Topic {
+        name: "tickets",
+        source: "/ticketing/tickets",
+        kinds: &[
             ("ticket.created", "created"),
             ("ticket.updated", "updated"),
             ("ticket.reservation_rejected", "reservation_rejected"),
         ],
-    ),
-    (
-        "orders",
-        "/ticketing/orders",
-        &[
+    },
+    Topic {
+        name: "orders",
+        source: "/ticketing/orders",
+        kinds: &[
             ("order.created", "created"),
             ("order.awaiting_payment", "awaiting_payment"),
             ("order.cancelled", "cancelled"),
         ],
-    ),
-    ("expiration", "/ticketing/expiration", &[("expiration.expired", "expired")]),
+    },
+    Topic { name: "expiration", source: "/ticketing/expiration", kinds: &[("expiration.expired", "expired")] },
 ];
 
 #[tokio::test]
@@ -63,8 +70,8 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
     let read = read(&world).await?;
 
     // Then each event is what the contract says.
-    for (topic, source, kinds) in TOPICS {
-        let answer = &read[topic];
+    for Topic { name, source, kinds } in TOPICS {
+        let answer = &read[name];
         assert_eq!(answer["partitions"], 6);
         let settings = &answer["settings"];
         assert_eq!(settings["retention.ms"], "-1", "the topics are the system's memory");
@@ -75,9 +82,9 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
             .iter()
             .filter_map(|record| Some((record["headers"]["ce_type"].as_str()?, record["change"].as_str()?)))
             .collect();
-        assert_eq!(seen, kinds.iter().copied().collect(), "{topic}");
+        assert_eq!(seen, kinds.iter().copied().collect(), "{name}");
         for record in records {
-            check(record, source).with_context(|| format!("{topic}: {record:#}"))?;
+            check(record, source).with_context(|| format!("{name}: {record:#}"))?;
         }
     }
 
@@ -91,7 +98,7 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
 
     // And every event about an order is in the trace of its CreateOrder, though nobody exports anything.
     let mut traces: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for record in TOPICS.iter().flat_map(|(topic, ..)| read[*topic]["records"].as_array().into_iter().flatten()) {
+    for record in TOPICS.iter().flat_map(|topic| read[topic.name]["records"].as_array().into_iter().flatten()) {
         if let Some(order) = order_of(record) {
             let traceparent = record["headers"]["traceparent"].as_str().unwrap_or_default();
             traces.entry(order).or_default().insert(traceparent.get(3..35).unwrap_or_default().to_owned());
@@ -150,7 +157,7 @@ async fn read(world: &World) -> Result<Value> {
     std::fs::write(&descriptors, contracts::DESCRIPTORS)?;
     let mut python = Command::new(Tools::from_env()?.python().await?);
     python.arg(script).arg(&world.stack().shared_servers().kafka_brokers).arg(world.stack().topic_prefix());
-    python.arg(descriptors).args(TOPICS.map(|(topic, ..)| topic)).kill_on_drop(true);
+    python.arg(descriptors).args(TOPICS.map(|topic| topic.name)).kill_on_drop(true);
     let output =
         tokio::time::timeout(stories::SOON, python.output()).await.context("waited for the reader to end")??;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

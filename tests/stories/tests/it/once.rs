@@ -36,7 +36,7 @@ async fn one_request_that_arrives_fifty_times_at_two_replicas_is_one_ticket_and_
         CreateOrderRequest { ticket_id: ticket.id.clone(), quantity: Some(1), unit_price: None, request_id: some_id() };
     let by_default = CreateOrderRequest { quantity: None, ..spelled_out.clone() };
     let calls = (0..50).map(|number: usize| {
-        let request = if number % 3 == 0 { &by_default } else { &spelled_out };
+        let request = if number.is_multiple_of(3) { &by_default } else { &spelled_out };
         bob[number % 2].places_as(request.clone())
     });
     let orders = try_join_all(calls).await?;
