@@ -56,7 +56,8 @@ impl Kafka {
             let cluster = URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4());
             let format = Spec::new("formatting Kafka's storage", &java, dir.join("format.log"))
                 .args(java_args(&jars, "kafka.tools.StorageTool"))
-                .args(["format", "--ignore-formatted", "-t", &cluster, "-c"])
+                // One argument: of 64 ids one begins with a hyphen, and would be taken for an option.
+                .args(["format", "--ignore-formatted", &format!("--cluster-id={cluster}"), "-c"])
                 .args([&properties]);
             Process::new(format)?.run().await?;
         }
