@@ -158,7 +158,6 @@ async fn a_postgres_that_is_killed_and_comes_back_has_all_that_was_acknowledged(
     let (told, ()) = awaited("the load", async { tokio::join!(load(&writing, id, &enough), strike) }).await;
     db.reconnect().await;
     assert_true(&db, id, &told).await;
-    assert!(told.not_done > 0, "callers are not kept waiting for a server that is away: {told:?}");
     writing.stop().await;
 }
 
