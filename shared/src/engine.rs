@@ -120,7 +120,11 @@ impl<S: Service> Engine<S> {
         let commands = Arc::new(CommandMetrics::new(&metrics));
         let outbox = Arc::new(Notify::new());
         let lane_stop = CancellationToken::new();
-        let limits = LaneConfig { queue: config.limits.write_queue, batch: config.limits.write_batch };
+        let limits = LaneConfig {
+            queue: config.limits.write_queue,
+            batch: config.limits.write_batch,
+            pace: config.limits.write_pace,
+        };
         let (lane, task) = command::lane::<S>(
             limits,
             plan.topic,
@@ -221,6 +225,7 @@ impl<S: Service> Engine<S> {
                 new_topic: new_topic(&self.config),
                 kafka: self.kafka.clone(),
                 batch: self.config.limits.relay_batch,
+                pace: self.config.limits.relay_pace,
             },
             self.database.clone(),
             self.outbox.clone(),
@@ -230,7 +235,11 @@ impl<S: Service> Engine<S> {
         for subscription in self.plan.subscriptions {
             let consumer = Consumer::<S>::new(
                 *subscription,
-                ConsumerConfig { batch: self.config.limits.consumer_batch, session_timeout: SESSION_TIMEOUT },
+                ConsumerConfig {
+                    batch: self.config.limits.consumer_batch,
+                    pace: self.config.limits.consumer_pace,
+                    session_timeout: SESSION_TIMEOUT,
+                },
                 self.plan.topic,
                 self.kafka.clone(),
                 self.database.clone(),

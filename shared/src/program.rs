@@ -2,27 +2,70 @@
 
 use std::{future::Future, io::Write as _, process::ExitCode};
 
+use futures_util::future::Either;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Command, TelemetryConfig},
+    config::{Command, CommonConfig, Settings, TelemetryConfig},
     engine::RunError,
     telemetry,
 };
 
 /// The subcommand that brings the database up to date and ends.
-pub const MIGRATE: &str = "migrate";
+const MIGRATE: &str = "migrate";
 
 /// What every service can be told to do besides serving.
-pub const COMMANDS: &[Command] = &[Command { name: MIGRATE, about: "bring the database up to date, and end" }];
+const COMMANDS: &[Command] = &[Command { name: MIGRATE, about: "bring the database up to date, and end" }];
 
-/// Runs a service to its end, and says why if that was no good one. `work` is given what cancels on SIGTERM and SIGINT.
-pub fn run<W>(name: &'static str, telemetry: &TelemetryConfig, work: impl FnOnce(CancellationToken) -> W) -> ExitCode
+/// A service's whole life: reads its settings, all of them, before anything else happens; then serves, or does what its
+/// subcommand says. The settings that every service has are `common` of its own.
+pub fn main<C, R, M>(
+    (name, about): (&'static str, &'static str),
+    read: impl FnOnce(&mut Settings) -> Option<C>,
+    common: impl FnOnce(&C) -> &CommonConfig,
+    serve: impl FnOnce(C, CancellationToken) -> R,
+    migrate: impl FnOnce(C) -> M,
+) -> ExitCode
+where
+    R: Future<Output = Result<(), RunError>>,
+    M: Future<Output = Result<(), RunError>>,
+{
+    let mut settings = Settings::from_process(name, about, COMMANDS);
+    let command = settings.command();
+    let config = read(&mut settings);
+    let config = match settings.finish(config) {
+        Ok(config) => config,
+        Err(stop) => {
+            stop.print();
+            return ExitCode::from(stop.exit_code());
+        }
+    };
+    let CommonConfig { telemetry, limits, .. } = common(&config);
+    let (telemetry, threads) = (telemetry.clone(), limits.worker_threads);
+    run(name, &telemetry, threads, |stop| match command {
+        Some(MIGRATE) => Either::Left(migrate(config)),
+        _ => Either::Right(serve(config, stop)),
+    })
+}
+
+/// Runs a program on so many threads to its end, and says why if that was no good one. `work` is given what cancels on
+/// SIGTERM and SIGINT.
+pub fn run<W>(
+    name: &'static str,
+    telemetry: &TelemetryConfig,
+    threads: usize,
+    work: impl FnOnce(CancellationToken) -> W,
+) -> ExitCode
 where
     W: Future<Output = Result<(), RunError>>,
 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = match threads {
+        // Waking a thread costs more than most of what there is to do.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(name, &error),
     };

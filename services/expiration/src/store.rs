@@ -8,7 +8,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
-    command::{Rows, Store, WorkingSet},
+    command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     telemetry::TraceContext,
@@ -40,9 +40,7 @@ impl Store for Expirations {
     type Loaded = Loaded;
 
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
-        let mut ids: Vec<Uuid> = commands.iter().map(|command| command.order().uuid()).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
         let rows: Vec<Row> = expirations::table
             .filter(expirations::order_id.eq_any(ids))
             .order(expirations::order_id)

@@ -8,7 +8,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
-    command::{Rows, Store, WorkingSet},
+    command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     money::Money,
@@ -60,13 +60,8 @@ impl Store for Orders {
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         // What is being made now has no row to lock.
         let existing = commands.iter().filter(|command| !matches!(command, Command::Create(_)));
-        let mut ids: Vec<Uuid> = existing.filter_map(|command| command.order()).map(OrderId::uuid).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut copies: Vec<Uuid> =
-            commands.iter().filter_map(|command| command.ticket()).map(TicketId::uuid).collect();
-        copies.sort_unstable();
-        copies.dedup();
+        let ids = in_lock_order(existing.filter_map(|command| command.order()).map(OrderId::uuid));
+        let copies = in_lock_order(commands.iter().filter_map(|command| command.ticket()).map(TicketId::uuid));
         let orders = async {
             if ids.is_empty() {
                 return Ok(Vec::new());

@@ -8,7 +8,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
-    command::{Rows, Store, WorkingSet},
+    command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     money::Money,
@@ -50,9 +50,7 @@ impl Store for Tickets {
     type Loaded = Loaded;
 
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
-        let mut ids: Vec<Uuid> = commands.iter().map(|command| command.ticket().uuid()).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = in_lock_order(commands.iter().map(|command| command.ticket().uuid()));
         let orders: Vec<Uuid> = commands.iter().filter_map(|command| command.order()).map(OrderId::uuid).collect();
         let tickets = async {
             tickets::table

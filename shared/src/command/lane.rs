@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{CommandMetrics, Envelope, Patience, Refusal as _, Service, Unit, UnitOutcome, Writer, service::Domain};
-use crate::{backoff::Backoff, db::Database};
+use crate::{backoff::Backoff, db::Database, pace::Pace};
 
 /// The limits of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub struct LaneConfig {
     pub queue: usize,
     /// Commands a transaction, at least 1.
     pub batch: usize,
+    /// The least time from one transaction's beginning to the next one's, unless it is full.
+    pub pace: Duration,
 }
 
 /// What a command led to.
@@ -143,8 +145,8 @@ pub fn lane<S: Service>(
     let (set_aside, aside) = mpsc::channel(config.queue.max(1));
     let writer =
         |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
-    let main = work_off(waiting, writer(QUEUE), config.batch.max(1), Some(set_aside), metrics.clone(), stop.clone());
-    let slow = work_off(aside, writer(ASIDE), config.batch.max(1), None, metrics.clone(), stop.clone());
+    let main = work_off(waiting, writer(QUEUE), config, Some(set_aside), metrics.clone(), stop.clone());
+    let slow = work_off(aside, writer(ASIDE), config, None, metrics.clone(), stop.clone());
     let task = async move {
         tokio::join!(main, slow);
     };
@@ -165,11 +167,13 @@ async fn next_while<S: Service>(
 async fn work_off<S: Service>(
     mut waiting: mpsc::Receiver<Pending<S>>,
     mut writer: Writer<S>,
-    batch: usize,
+    config: LaneConfig,
     aside: Option<mpsc::Sender<Pending<S>>>,
     metrics: Arc<CommandMetrics>,
     stop: CancellationToken,
 ) {
+    let batch = config.batch.max(1);
+    let mut pace = Pace::new(config.pace);
     let mut taken: Vec<Pending<S>> = Vec::with_capacity(batch);
     let mut again: Vec<Pending<S>> = Vec::new();
     let mut backoff = Backoff::new();
@@ -187,13 +191,17 @@ async fn work_off<S: Service>(
             if received == 0 {
                 return;
             }
+        }
+        if taken.len() + waiting.len() < batch {
+            pace.begin().await;
         } else {
-            // Something is tried again: others may as well come along.
-            while taken.len() < batch
-                && let Ok(pending) = waiting.try_recv()
-            {
-                taken.push(pending);
-            }
+            pace.begun();
+        }
+        // What has come meanwhile comes along.
+        while taken.len() < batch
+            && let Ok(pending) = waiting.try_recv()
+        {
+            taken.push(pending);
         }
         if aside.is_some() {
             metrics.queued(QUEUE, waiting.len());

@@ -30,7 +30,7 @@ pub use envelope::Envelope;
 pub(crate) use housekeeping::keep_house;
 pub use lane::{Done, Failure, Lane, LaneConfig, lane};
 pub use metrics::CommandMetrics;
-pub use rows::Rows;
+pub use rows::{Rows, in_lock_order};
 pub use service::{Domain, Message, Publish, Refusal, Service, Store, WorkingSet};
 pub(crate) use transaction::{Move, Work};
 pub(crate) use unit::{At, Unit, UnitOutcome};

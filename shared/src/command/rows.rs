@@ -1,9 +1,19 @@
-//! Rows of one table in memory, and which of them were changed.
+//! Rows of one table: the order in which they are locked, and in memory, which of them were changed.
 
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
 };
+
+use uuid::Uuid;
+
+/// The ids of the rows that a batch is about, each once, in the one order in which every transaction locks them.
+pub fn in_lock_order(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
 
 /// The rows that a batch is about, by key: what most working sets are made of.
 #[derive(Debug)]

@@ -133,14 +133,22 @@ pub enum LogFormat {
 /// Bounds: what is above them waits or is refused, never piled up.
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
+    /// Threads that do the work; the Kafka clients have their own besides.
+    pub worker_threads: usize,
     /// Commands that may wait for the writer, a lane.
     pub write_queue: usize,
     /// Commands in one transaction.
     pub write_batch: usize,
+    /// The least time from one transaction to the next, unless it is full.
+    pub write_pace: Duration,
     /// Events that a consumer takes in one transaction.
     pub consumer_batch: usize,
+    /// The least time from one transaction to the next, unless it is full.
+    pub consumer_pace: Duration,
     /// Events that the relay publishes at once.
     pub relay_batch: usize,
+    /// The least time from one reading of the outbox to the next.
+    pub relay_pace: Duration,
     /// How long NOT_SERVING is announced before the sources of work stop.
     pub shutdown_grace: Duration,
     /// How long calls that had begun then may take to end.
@@ -300,6 +308,12 @@ impl TelemetryConfig {
 impl LimitsConfig {
     /// Reads them; `None` if any has a fault.
     pub fn read(settings: &mut Settings) -> Option<Self> {
+        let worker_threads = settings.get(
+            "WORKER_THREADS",
+            Default::To("1"),
+            "threads that do the work: on few cores one does most, and replicas use the rest",
+            parse::number(1..=1024),
+        );
         let write_queue = settings.get(
             "WRITE_QUEUE",
             Default::To("4096"),
@@ -308,6 +322,10 @@ impl LimitsConfig {
         );
         let write_batch =
             settings.get("WRITE_BATCH", Default::To("1000"), "commands in one transaction", parse::number(1..=100_000));
+        let mut pace = |name, default, of| settings.get(name, Default::To(default), of, parse::duration_or_none);
+        let write_pace = pace("WRITE_PACE", "1ms", "how soon one transaction of callers' commands may follow another");
+        let consumer_pace = pace("CONSUMER_PACE", "1ms", "how soon one transaction of a consumer may follow another");
+        let relay_pace = pace("RELAY_PACE", "3ms", "how soon the relay may read the outbox again");
         let consumer_batch = settings.get(
             "CONSUMER_BATCH",
             Default::To("1000"),
@@ -333,10 +351,14 @@ impl LimitsConfig {
             parse::duration_or_none,
         );
         Some(Self {
+            worker_threads: worker_threads?,
             write_queue: write_queue?,
             write_batch: write_batch?,
+            write_pace: write_pace?,
             consumer_batch: consumer_batch?,
+            consumer_pace: consumer_pace?,
             relay_batch: relay_batch?,
+            relay_pace: relay_pace?,
             shutdown_grace: shutdown_grace?,
             shutdown_drain: shutdown_drain?,
         })

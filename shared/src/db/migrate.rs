@@ -44,7 +44,7 @@ struct Locked {
 }
 
 /// Brings a database up to date: first the engine's tables, then the service's own. Replicas that start together take
-/// turns. Must not run within a current-thread runtime.
+/// turns.
 ///
 /// # Errors
 ///
@@ -68,11 +68,15 @@ pub async fn migrate(
         tokio::time::sleep(POLL).await;
         waited += POLL;
     }
-    let mut harness = AsyncMigrationHarness::new(conn);
-    harness.run_pending_migrations(ENGINE).map_err(MigrateError::Migration)?;
-    harness.run_pending_migrations(service).map_err(MigrateError::Migration)?;
-    // The lock goes with the session.
-    Ok(())
+    // Diesel's harness blocks its thread, and the runtime may have no other.
+    let migrating = tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(conn);
+        harness.run_pending_migrations(ENGINE)?;
+        harness.run_pending_migrations(service)?;
+        // The lock goes with the session.
+        Ok(())
+    });
+    migrating.await.unwrap_or_else(|panicked| Err(panicked.into())).map_err(MigrateError::Migration)
 }
 
 /// Diesel knows a migration by what stands before the first `_` of its name: were one of the service's known by the

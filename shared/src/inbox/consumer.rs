@@ -25,6 +25,7 @@ use crate::{
     command::{CommandMetrics, Patience, Service, Unit, UnitOutcome, Writer},
     db::Database,
     kafka::KafkaConfig,
+    pace::Pace,
 };
 
 /// The limits of a consumer.
@@ -32,6 +33,8 @@ use crate::{
 pub struct ConsumerConfig {
     /// Messages a transaction, at least 1.
     pub batch: usize,
+    /// The least time from one transaction's beginning to the next one's, unless it is full.
+    pub pace: Duration,
     /// How long the group waits for a member that fell silent; brokers accept 6 s and more.
     pub session_timeout: Duration,
 }
@@ -46,6 +49,7 @@ pub struct Consumer<S: Service> {
     writer: Writer<S>,
     /// Of partitions assigned here.
     positions: Positions,
+    pace: Pace,
     /// Partitions that a message stopped.
     stopped: BTreeSet<i32>,
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
@@ -57,6 +61,8 @@ struct Waiting<C> {
     _span: crate::telemetry::Span,
 }
 
+/// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
+const WAITING: usize = 8;
 /// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often what waits aside is tried again: an attempt costs all others up to `lock_timeout`.
@@ -80,14 +86,15 @@ impl<S: Service> Consumer<S> {
         let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
         let positions = Positions::new(subscription.group, subscription.topic);
         let (stopped, held) = (BTreeSet::new(), BTreeMap::new());
-        Self { subscription, config, kafka, database, metrics, writer, positions, stopped, held }
+        let pace = Pace::new(config.pace);
+        Self { subscription, config, kafka, database, metrics, writer, positions, pace, stopped, held }
     }
 
     /// Consumes until it is told to stop; finishes the transaction that it is at, and leaves the group.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new();
-        // One batch waits while another commits, and a third is being made.
-        let (told, mut polled) = mpsc::channel(1);
+        // What is polled while a transaction runs waits here, to go into the next one.
+        let (told, mut polled) = mpsc::channel(WAITING);
         let client = loop {
             let told = told.clone();
             let subscribed = poller::subscribe(
@@ -112,8 +119,8 @@ impl<S: Service> Consumer<S> {
         drop(told);
         let polling = {
             let (client, metrics) = (client.clone(), self.metrics.clone());
-            let (subscription, batch) = (self.subscription, self.config.batch);
-            tokio::task::spawn_blocking(move || poller::poll(&client, subscription, batch, &metrics))
+            let subscription = self.subscription;
+            tokio::task::spawn_blocking(move || poller::poll(&client, subscription, &metrics))
         };
         let mut telling = tokio::time::interval(TOLD_EVERY);
         telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,9 +130,7 @@ impl<S: Service> Consumer<S> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 next = polled.recv() => match next {
-                    Some(Polled::Assigned(assignments)) => self.assigned(&client, assignments),
-                    Some(Polled::Revoked(partitions)) => self.revoked(&client, &partitions),
-                    Some(Polled::Messages(messages)) => self.handle(&client, messages).await,
+                    Some(next) => self.take(&client, next, &mut polled).await,
                     None => break,
                 },
                 _ = telling.tick() => self.tell(&client, CommitMode::Async),
@@ -138,6 +143,37 @@ impl<S: Service> Consumer<S> {
         let _ = polling.await;
         // Closing waits for the group to be told, and calls back.
         let _ = tokio::task::spawn_blocking(move || drop(client)).await;
+    }
+
+    /// What was polled, in its order. Messages come along with all that wait behind them, as one batch: the fuller the
+    /// batch, the less a message costs.
+    async fn take(
+        &mut self,
+        client: &Client<S::Command>,
+        next: Polled<S::Command>,
+        waiting: &mut mpsc::Receiver<Polled<S::Command>>,
+    ) {
+        let mut next = Some(next);
+        while let Some(polled) = next.take() {
+            match polled {
+                Polled::Assigned(assignments) => self.assigned(client, assignments),
+                Polled::Revoked(partitions) => self.revoked(client, &partitions),
+                Polled::Messages(mut batch) => {
+                    self.pace.begin().await;
+                    while batch.len() < self.config.batch {
+                        match waiting.try_recv() {
+                            Ok(Polled::Messages(more)) => batch.extend(more),
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.handle(client, batch).await;
+                }
+            }
+        }
     }
 
     fn assigned(&mut self, client: &Client<S::Command>, assignments: Vec<Assignment>) {

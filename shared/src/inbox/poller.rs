@@ -80,6 +80,8 @@ pub(super) struct Rebalancer<C> {
 
 /// How long a call to a broker may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages handed over at once.
+pub(super) const GATHERED: usize = 256;
 /// How long `poll` waits for a first message.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -128,12 +130,7 @@ pub(super) fn subscribe<C: Send + 'static>(
 }
 
 /// Polls until it is told to stop or nobody listens any more. Blocks its thread.
-pub(super) fn poll<C: Send + 'static>(
-    client: &Arc<Client<C>>,
-    subscription: Subscription<C>,
-    batch: usize,
-    metrics: &InboxMetrics,
-) {
+pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Subscription<C>, metrics: &InboxMetrics) {
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
         let mut messages = Vec::new();
@@ -148,7 +145,7 @@ pub(super) fn poll<C: Send + 'static>(
                 Ok(message) => messages.push(handle(&message, subscription, metrics)),
                 Err(error) => context.complain(client, &error),
             }
-            if messages.len() >= batch.max(1) {
+            if messages.len() >= GATHERED {
                 break;
             }
             next = client.poll(Duration::ZERO);

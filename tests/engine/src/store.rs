@@ -8,7 +8,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
-    command::{Rows, Store, WorkingSet},
+    command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Fixed, Prepared},
     grpc::Page,
     timers::{Due, Timed},
@@ -41,9 +41,7 @@ impl Store for Counters {
     type Loaded = Loaded;
 
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
-        let mut ids: Vec<Uuid> = commands.iter().map(|command| command.counter().uuid()).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = in_lock_order(commands.iter().map(|command| command.counter().uuid()));
         let rows: Vec<Row> = counters::table
             .filter(counters::id.eq_any(ids))
             .order(counters::id)

@@ -97,7 +97,7 @@ async fn many_commands_about_one_counter_survive_a_bad_one_among_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_that_a_stranger_locks_holds_up_nobody_but_its_own_commands() {
     let db = Db::new().await;
-    let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000 });
+    let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO });
     let ids = counters(&writing, 64).await;
     let locked = ids[20];
     let (stranger, _session) = db.session().await;

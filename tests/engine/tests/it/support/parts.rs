@@ -1,6 +1,6 @@
 //! The engine's parts, as a service starts them, one by one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use engine_tests::{
     COMMANDS, TOPIC,
@@ -37,7 +37,7 @@ pub type Answer = Result<Done<Option<Counter>>, Failure<Refusal>>;
 
 impl Writing {
     pub fn on(database: &Database) -> Self {
-        Self::with(database, LaneConfig { queue: 4096, batch: 1000 })
+        Self::with(database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO })
     }
 
     pub fn with(database: &Database, limits: LaneConfig) -> Self {
@@ -105,6 +105,7 @@ impl Relaying {
             new_topic: topics.new_topic,
             kafka: topics.config.clone(),
             batch,
+            pace: Duration::from_millis(3),
         };
         let relay = Relay::new(config, database.clone(), wake, Arc::new(OutboxMetrics::new(&metrics)));
         let mut tasks = JoinSet::new();
@@ -140,7 +141,7 @@ impl Consuming {
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let consumer = Consumer::<Counters>::new(
             COMMANDS,
-            ConsumerConfig { batch, session_timeout: std::time::Duration::from_secs(6) },
+            ConsumerConfig { batch, pace: Duration::ZERO, session_timeout: Duration::from_secs(6) },
             TOPIC,
             topics.config.clone(),
             database.clone(),
