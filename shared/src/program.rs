@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Command, TelemetryConfig},
-    engine::RunError,
     telemetry,
 };
 
@@ -17,10 +16,11 @@ pub const MIGRATE: &str = "migrate";
 /// What every service can be told to do besides serving.
 pub const COMMANDS: &[Command] = &[Command { name: MIGRATE, about: "bring the database up to date, and end" }];
 
-/// Runs a service to its end, and says why if that was no good one. `work` is given what cancels on SIGTERM and SIGINT.
-pub fn run<W>(name: &'static str, telemetry: &TelemetryConfig, work: impl FnOnce(CancellationToken) -> W) -> ExitCode
+/// Runs a program to its end, and says why if that was no good one. `work` is given what cancels on SIGTERM and SIGINT.
+pub fn run<W, E>(name: &'static str, telemetry: &TelemetryConfig, work: impl FnOnce(CancellationToken) -> W) -> ExitCode
 where
-    W: Future<Output = Result<(), RunError>>,
+    W: Future<Output = Result<(), E>>,
+    E: std::error::Error,
 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
