@@ -46,6 +46,7 @@ impl ChargeRequest {
             "currency",
             "payment_method",
             "confirm",
+            "error_on_requires_action",
             "metadata",
             "automatic_payment_methods",
             "payment_method_types",
