@@ -18,7 +18,8 @@ use crate::{faults::Faults, ledger::Ledger};
 
 /// Connections at once; more wait in the listener's backlog.
 const CONNECTIONS: usize = 4096;
-/// How long requests that have begun may take once the server stops; slow ones and those that hang are cut at once.
+/// How long requests that have begun may take once the server stops. Those that hang are cut at once; slow charges, which go on
+/// without their callers, half-way.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Accepting fails when descriptors run out; this is how long until it is tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
