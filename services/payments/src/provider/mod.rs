@@ -5,8 +5,9 @@
 //! takes silence for a refusal.
 //!
 //! The way to use it: record the intent with its key, ask, record the outcome. After trouble, ask again **with the same key and
-//! the same content**: that is always safe. Only where asking again can't tell ([`Why::AnswerKept`]) does one look the truth up,
-//! with [`Provider::find_charge`] and [`Provider::find_refund`]; a definite "nothing" of theirs allows a new key.
+//! the same content**: that is safe for as long as keys are known ([`KEYS_KNOWN_FOR`]). Where asking again can't tell
+//! ([`Why::AnswerKept`]), or isn't safe any more, one looks the truth up, with [`Provider::find_charge`] and
+//! [`Provider::find_refund`]; a definite "nothing" of theirs allows a new key.
 
 mod breaker;
 mod config;
@@ -88,6 +89,11 @@ pub struct Call {
     /// The work that asks.
     pub trace: TraceContext,
 }
+
+/// How long a key is known after its first request: Stripe forgets it after 24 hours at the earliest
+/// (<https://docs.stripe.com/api/idempotent_requests>). Asked again with a key that was forgotten, it would charge again: so what is
+/// older is looked up first. An hour is left for clocks that differ.
+pub const KEYS_KNOWN_FOR: Duration = Duration::from_secs(23 * 60 * 60);
 
 /// How old a charge has to be for "found nothing" to mean that there is nothing: an hour after it was last asked for.
 ///

@@ -168,3 +168,151 @@ fn parsed<T: DeserializeOwned>(reply: &Reply) -> Option<T> {
 fn error(reply: &Reply) -> StripeError {
     parsed::<ErrorBody>(reply).unwrap_or_default().error
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use shared::money::{Currency, Money};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    fn our_charge() -> Charge {
+        Charge {
+            key: "k".to_owned(),
+            order_id: Uuid::nil(),
+            payment_id: Uuid::max(),
+            amount: Money::new(Currency::USD, 100),
+            method: "pm_card_visa".to_owned(),
+        }
+    }
+
+    fn reply(status: u16, body: &Value) -> Reply {
+        Reply { status, replayed: false, should_retry: None, retry_after: None, body: body.to_string().into() }
+    }
+
+    fn intent_with(change: &Value) -> Value {
+        let mut intent = json!({
+            "id": "pi_1", "status": "succeeded", "amount": 100, "currency": "usd", "last_payment_error": null,
+            "metadata": { "payment_id": Uuid::max() },
+        });
+        for (name, value) in change.as_object().into_iter().flatten() {
+            intent[name] = value.clone();
+        }
+        intent
+    }
+
+    #[test]
+    fn an_intent_counts_only_if_it_is_this_charges_and_has_come_to_an_end() {
+        let declined = |code: &str| Judged::Definite(Outcome::Declined { code: code.to_owned() });
+        let error = json!({ "code": "card_declined", "decline_code": "lost_card" });
+        for (change, expected) in [
+            (json!({}), Judged::Definite(Outcome::Succeeded { reference: "pi_1".to_owned() })),
+            (json!({ "status": "requires_payment_method", "last_payment_error": error }), declined("lost_card")),
+            (json!({ "status": "canceled" }), declined("canceled")),
+            (json!({ "status": "processing" }), Judged::Stop(Trouble::unclear(Why::UnderWay))),
+            (json!({ "status": "requires_payment_method" }), Judged::Stop(Trouble::unclear(Why::UnderWay))),
+            (json!({ "status": "unheard" }), Judged::Stop(Trouble::unclear(Why::UnderWay))),
+            (json!({ "amount": 101 }), Judged::Again(Why::Unreadable, None)),
+            (json!({ "currency": "eur" }), Judged::Again(Why::Unreadable, None)),
+            (json!({ "metadata": { "payment_id": Uuid::nil() } }), Judged::Again(Why::Unreadable, None)),
+            (json!({ "metadata": {} }), Judged::Again(Why::Unreadable, None)),
+            (json!({ "id": null }), Judged::Again(Why::Unreadable, None)),
+        ] {
+            assert_eq!(charge(&reply(200, &intent_with(&change)), &our_charge()), expected, "{change}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_a_refusal_only_if_it_says_so_of_this_charge() {
+        let broken = |status, fault, code: Option<&str>| {
+            let code = code.map(ToOwned::to_owned);
+            Judged::Stop(Trouble::Broken { fault, status, code, message: String::new() })
+        };
+        let declined = |code: &str| Judged::Definite(Outcome::Declined { code: code.to_owned() });
+        let another = intent_with(&json!({ "metadata": { "payment_id": Uuid::nil() } }));
+        for (status, error, expected) in [
+            (402, json!({ "code": "card_declined", "decline_code": "lost_card" }), declined("lost_card")),
+            (402, json!({ "code": "expired_card" }), declined("expired_card")),
+            (402, json!({ "payment_intent": another }), Judged::Again(Why::Unreadable, None)),
+            (400, json!({ "code": "resource_missing", "param": "payment_method" }), declined(UNKNOWN_METHOD)),
+            (400, json!({}), broken(400, Fault::BadRequest, None)),
+            (404, json!({ "code": "resource_missing" }), broken(404, Fault::BadRequest, Some("resource_missing"))),
+            (401, json!({}), broken(401, Fault::Unauthorized, None)),
+            (403, json!({}), broken(403, Fault::Unauthorized, None)),
+            (409, json!({ "code": "idempotency_key_in_use" }), Judged::Again(Why::UnderWay, None)),
+            (429, json!({}), Judged::Again(Why::RateLimited, None)),
+            (500, json!({}), Judged::Again(Why::ServerError, None)),
+            (503, json!({}), Judged::Again(Why::ServerError, None)),
+            (302, json!({}), Judged::Again(Why::Unreadable, None)),
+        ] {
+            let judged = charge(&reply(status, &json!({ "error": error })), &our_charge());
+            assert_eq!(judged, expected, "{status} {error}");
+        }
+        let kept = Reply { replayed: true, ..reply(500, &json!({})) };
+        assert_eq!(charge(&kept, &our_charge()), Judged::Stop(Trouble::unclear(Why::AnswerKept)));
+        let page = Reply { body: b"<html>".to_vec(), ..reply(502, &json!({})) };
+        assert_eq!(charge(&page, &our_charge()), Judged::Again(Why::ServerError, None));
+    }
+
+    #[test]
+    fn stripes_advice_settles_whether_to_ask_again_and_nothing_else() {
+        let advised = |advice| Reply { should_retry: advice, retry_after: SECOND, ..reply(500, &json!({})) };
+        let again = || Judged::Again(Why::ServerError, SECOND);
+        let stop = || Judged::Stop(Trouble::unclear(Why::UnderWay));
+        let broken = || {
+            let message = String::new();
+            Judged::Stop(Trouble::Broken { fault: Fault::Unauthorized, status: 401, code: None, message })
+        };
+        for (advice, judged, expected) in [
+            (None, again(), again()),
+            (Some(true), again(), again()),
+            (Some(false), again(), { Judged::Stop(Trouble::Unclear { why: Why::ServerError, retry_after: SECOND }) }),
+            (Some(true), stop(), Judged::Again(Why::UnderWay, SECOND)),
+            (Some(false), stop(), stop()),
+            (Some(true), broken(), broken()),
+            (Some(false), Judged::Definite(()), Judged::Definite(())),
+        ] {
+            assert_eq!(heed_advice(&advised(advice), judged), expected, "{advice:?}");
+        }
+    }
+
+    #[test]
+    fn a_charge_is_given_back_when_its_refunds_add_up_whoever_made_them() {
+        let refund = Refund {
+            key: "r".to_owned(),
+            order_id: Uuid::nil(),
+            payment_id: Uuid::max(),
+            charge: "pi_1".to_owned(),
+            amount: Money::new(Currency::USD, 100),
+        };
+        let object = |id: &str, amount: i64, status: &str, payment_id: Uuid| {
+            json!({
+                "id": id, "amount": amount, "currency": "usd", "status": status, "payment_intent": "pi_1",
+                "metadata": { "payment_id": payment_id },
+            })
+        };
+        let (ours, theirs) = (Uuid::max(), Uuid::nil());
+        for (data, expected) in [
+            (vec![], None),
+            (vec![object("re_1", 100, "succeeded", ours)], Some("re_1")),
+            (vec![object("re_1", 100, "pending", ours)], Some("re_1")),
+            (vec![object("re_1", 100, "failed", ours)], None),
+            (vec![object("re_1", 60, "succeeded", theirs)], None),
+            (vec![object("re_1", 60, "succeeded", theirs), object("re_2", 40, "succeeded", ours)], Some("re_2")),
+            (vec![object("re_1", 100, "succeeded", theirs)], Some("re_1")),
+        ] {
+            let body = json!({ "data": data });
+            let expected = expected.map(|id: &str| Refunded { reference: id.to_owned() });
+            assert_eq!(refunds(&reply(200, &body), &refund), Judged::Definite(expected), "{body}");
+        }
+        let mut about_another = object("re_1", 100, "succeeded", ours);
+        about_another["payment_intent"] = json!("pi_2");
+        let judged = refunds(&reply(200, &json!({ "data": [about_another] })), &refund);
+        assert_eq!(judged, Judged::Again(Why::Unreadable, None));
+    }
+}
