@@ -85,3 +85,37 @@ impl Ledger {
         !self.orders.is_closed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::stripe::{ChargeRequest, Form};
+
+    fn charge() -> Order {
+        let form = Form::parse(b"amount=1&currency=usd&payment_method=pm_card_visa&confirm=true");
+        let request = Request::Charge(ChargeRequest::parse(&form).unwrap());
+        Order { request, idempotency: None, answer_500: false }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_what_it_had_taken_is_done_although_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, writer) = Ledger::open(&folder.path().join("ledger"), Duration::from_secs(1)).unwrap();
+        for _ in 0..QUEUE {
+            // Taken, and then its caller goes away.
+            assert!(ledger.execute(charge()).now_or_never().is_none());
+        }
+        let refused = ledger.execute(charge()).await.unwrap();
+        assert_eq!((refused.status, refused.replayed), (503, false));
+
+        let stop = CancellationToken::new();
+        stop.cancel();
+        writer.run(stop).await.unwrap();
+        let totals = ledger.totals().await.unwrap();
+        assert_eq!(totals, [("usd".to_owned(), Totals { charges: 4096, charged: 4096, ..Totals::default() })]);
+        assert!(ledger.execute(charge()).await.is_err(), "nobody writes any more");
+    }
+}
