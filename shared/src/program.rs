@@ -1,6 +1,6 @@
 //! A service's process: from its arguments to its exit status.
 
-use std::{future::Future, io::Write as _, process::ExitCode};
+use std::{error::Error, future::Future, io::Write as _, process::ExitCode};
 
 use futures_util::future::Either;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,14 +51,15 @@ where
 
 /// Runs a program on so many threads to its end, and says why if that was no good one. `work` is given what cancels on
 /// SIGTERM and SIGINT.
-pub fn run<W>(
+pub fn run<W, E>(
     name: &'static str,
     telemetry: &TelemetryConfig,
     threads: usize,
     work: impl FnOnce(CancellationToken) -> W,
 ) -> ExitCode
 where
-    W: Future<Output = Result<(), RunError>>,
+    W: Future<Output = Result<(), E>>,
+    E: Error,
 {
     let mut runtime = match threads {
         // Waking a thread costs more than most of what there is to do.

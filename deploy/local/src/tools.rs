@@ -19,6 +19,7 @@ use crate::progress::{say, step};
 const KAFKA: &str = "4.1.0";
 const KAFKA_POM: &str = include_str!("../pom.xml");
 const GRPCURL: &str = "1.9.4";
+const STRIPE_MOCK: &str = "0.203.0";
 const BUF: &str = "1.75.0";
 const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
 const OLDEST_POSTGRES: u32 = 15;
@@ -35,6 +36,8 @@ pub enum Tool {
     Kafka,
     /// A gRPC client for the command line.
     Grpcurl,
+    /// Stripe's own server of its API's description: it checks requests, and keeps nothing.
+    StripeMock,
     /// Lint and breaking-change checks of the contracts.
     Buf,
     /// A Python interpreter that has kafka-python and protobuf: a client in another language.
@@ -43,7 +46,7 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::Buf, Self::Python];
+    pub const ALL: [Self; 6] = [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::StripeMock, Self::Buf, Self::Python];
 }
 
 /// Finds the tools, and fetches what is missing.
@@ -85,6 +88,7 @@ impl Tools {
             Tool::Postgres => self.postgres().await,
             Tool::Kafka => self.kafka().await,
             Tool::Grpcurl => self.grpcurl().await,
+            Tool::StripeMock => self.stripe_mock().await,
             Tool::Buf => self.buf().await,
             Tool::Python => self.python().await,
         }
@@ -147,20 +151,34 @@ impl Tools {
     /// # Errors
     /// When it can't be fetched: it takes Go.
     pub async fn grpcurl(&self) -> Result<PathBuf> {
-        let what = format!("building grpcurl {GRPCURL} with Go, about a minute, once");
-        self.fetched(&format!("grpcurl-{GRPCURL}"), &what, async |dir| {
-            let go =
-                on_path("go").context("grpcurl is built with Go, 1.21 or later: install it from https://go.dev/dl")?;
+        self.go_program("grpcurl", GRPCURL, "github.com/fullstorydev/grpcurl/cmd/grpcurl").await
+    }
+
+    /// The program stripe-mock.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes Go.
+    pub async fn stripe_mock(&self) -> Result<PathBuf> {
+        self.go_program("stripe-mock", STRIPE_MOCK, "github.com/stripe/stripe-mock").await
+    }
+
+    async fn go_program(&self, name: &str, version: &str, package: &str) -> Result<PathBuf> {
+        let what = format!("building {name} {version} with Go, about a minute, once");
+        self.fetched(&format!("{name}-{version}"), &what, async |dir| {
+            let go = on_path("go");
+            let go = go.with_context(|| {
+                format!("{name} is built with Go, 1.21 or later: install it from https://go.dev/dl")
+            })?;
             retried(async || {
                 let mut install = Command::new(&go);
-                install.arg("install").arg(format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@v{GRPCURL}"));
+                install.arg("install").arg(format!("{package}@v{version}"));
                 install.env("GOBIN", dir);
                 run(install).await
             })
             .await
         })
         .await
-        .map(|dir| dir.join("grpcurl"))
+        .map(|dir| dir.join(name))
     }
 
     /// The program buf.

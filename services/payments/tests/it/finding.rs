@@ -1,0 +1,51 @@
+//! Looking the truth up, where asking again can't tell it.
+
+use std::time::Duration;
+
+use payments::provider::{Outcome, Provider as _, SETTLED_AFTER, Trouble, Why};
+use serde_json::json;
+
+use crate::support::{SOON, VISA, World, call, charge, declined};
+
+#[tokio::test]
+async fn a_charge_is_found_by_its_payment_and_nothing_counts_only_when_it_has_settled() {
+    let world = World::new().await;
+    let find = async |charge, age| world.stripe.find_charge(charge, age, &call(SOON)).await;
+
+    let (taken, _) = world.charged().await;
+    let found = find(&taken, Duration::ZERO).await;
+    assert!(matches!(found, Ok(Some(Outcome::Succeeded { .. }))), "{found:?}");
+
+    let refused = charge("pm_card_visa_chargeDeclinedLostCard");
+    world.charge(&refused).await.unwrap();
+    assert_eq!(find(&refused, Duration::ZERO).await, Ok(Some(declined("lost_card"))));
+
+    let never = charge(VISA);
+    let just_before = SETTLED_AFTER.saturating_sub(Duration::from_millis(1));
+    assert_eq!(find(&never, just_before).await, Err(Trouble::Unclear { why: Why::NotSettled, retry_after: None }));
+    assert_eq!(find(&never, SETTLED_AFTER).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_refund_is_found_by_its_charge_and_none_is_none_at_once() {
+    let world = World::new().await;
+    let (_, refund) = world.charged().await;
+    assert_eq!(world.stripe.find_refund(&refund, &call(SOON)).await, Ok(None));
+    let refunded = world.refund(&refund).await.unwrap();
+    assert_eq!(world.stripe.find_refund(&refund, &call(SOON)).await, Ok(Some(refunded)));
+}
+
+#[tokio::test]
+async fn a_kept_500_is_no_outcome_but_the_truth_behind_it_is() {
+    let world = World::new().await;
+    for (method, expected) in [(VISA, None), ("pm_card_chargeDeclined", Some(declined("generic_decline")))] {
+        let charge = charge(method);
+        let fault = json!({ "operation": "charge", "fault": "execute_then_500", "order_id": charge.order_id });
+        world.switch(fault).await;
+        let outcome = world.charge(&charge).await.unwrap();
+        match expected {
+            Some(expected) => assert_eq!(outcome, expected),
+            None => assert!(matches!(outcome, Outcome::Succeeded { .. })),
+        }
+    }
+}
