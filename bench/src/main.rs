@@ -26,6 +26,9 @@ struct Arguments {
     /// How many tickets the orders are spread over.
     #[arg(long, default_value_t = 1000)]
     tickets: usize,
+    /// Only this rate, in orders a second, and what the services tell of themselves.
+    #[arg(long)]
+    rate: Option<f64>,
 }
 
 #[tokio::main]
@@ -33,7 +36,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let lasts = Duration::from_secs(arguments.seconds);
     let tools = Tools::from_env()?;
-    let mut stack = Stack::builder().env("orders", "ORDER_TTL", "1h");
+    let mut stack = Stack::builder().inherit_env().env("orders", "ORDER_TTL", "1h");
     for service in ["tickets", "orders", "expiration"] {
         stack = stack.service(service)?;
     }
@@ -42,6 +45,18 @@ async fn main() -> Result<()> {
 
     say("warming up: Kafka's virtual machine needs a minute of load");
     buyers.run(1000.0, Duration::from_secs(20)).await?;
+    if let Some(rate) = arguments.rate {
+        let before = means(&stack).await?;
+        buyers.run(rate, lasts).await?;
+        let after = means(&stack).await?;
+        for (name, (sum, count)) in after {
+            let (s0, c0) = before.get(&name).copied().unwrap_or_default();
+            if count > c0 {
+                say(format_args!("{name}: mean {:.6} of {}", (sum - s0) / (count - c0), count - c0));
+            }
+        }
+        return stack.stop().await;
+    }
     let best = buyers.highest(arguments.from, lasts).await?;
     let tenth = buyers.run(best.rate / 10.0, lasts).await?;
 
@@ -75,4 +90,26 @@ async fn batches(stack: &Stack, service: &str) -> Result<String> {
         (count > 0.0).then(|| format!("{lane} {:.1} of {count} transactions", sum / count))
     });
     Ok(means.collect::<Vec<_>>().join(", "))
+}
+
+async fn means(stack: &Stack) -> Result<std::collections::BTreeMap<String, (f64, f64)>> {
+    let mut all = std::collections::BTreeMap::new();
+    for service in stack.services() {
+        let page = reqwest::get(format!("http://{}/metrics", service.ops())).await?.text().await?;
+        let mut sums = std::collections::HashMap::new();
+        for line in page.lines() {
+            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse::<f64>() else { continue };
+            if name.contains("_sum") {
+                sums.insert(name.replace("_sum", ""), value);
+            }
+            if name.contains("_count") {
+                let base = name.replace("_count", "");
+                if let Some(sum) = sums.get(&base) {
+                    all.insert(format!("{} {base}", service.name()), (*sum, value));
+                }
+            }
+        }
+    }
+    Ok(all)
 }

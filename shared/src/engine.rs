@@ -3,7 +3,7 @@
 //! A service says what it is ([`Plan`]) and what it serves; this starts everything, says when it is ready, and ends it
 //! in the one order in which nothing is lost.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
@@ -19,11 +19,12 @@ use tonic::service::Routes;
 
 use crate::{
     backoff::Backoff,
-    command::{self, CommandMetrics, Lane, LaneConfig, Service},
+    command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
     config::CommonConfig,
     db::{self, Conn, Database, Fixed, Pool, Prepared},
     grpc::{self, BindError, Health, ServeError, Server, Verifier},
     inbox::{Consumer, ConsumerConfig, InboxMetrics, Subscription},
+    jobs::{JobMetrics, Jobs, Runner, Worker},
     kafka::{KafkaConfig, TopicConfig, ensure_topic},
     ops::{self, Metrics},
     outbox::{self, OutboxMetrics, Relay, RelayConfig},
@@ -73,6 +74,7 @@ pub enum RunError {
 }
 
 type Background = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+type Finish = Box<dyn FnOnce(Duration) -> BoxFuture<'static, ()> + Send>;
 
 /// A service's engine, not started yet.
 pub struct Engine<S: Service> {
@@ -86,9 +88,13 @@ pub struct Engine<S: Service> {
     commands: Arc<CommandMetrics>,
     outbox: Arc<Notify>,
     lane: Lane<S>,
-    lane_task: BoxFuture<'static, ()>,
-    /// Ends the lane, once nobody submits any more.
+    limits: LaneConfig,
+    /// What works the lanes off.
+    lanes: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    /// Ends the lanes, once nobody submits any more.
     lane_stop: CancellationToken,
+    /// Lets jobs come to an end.
+    finish: Option<Finish>,
     /// Ends the sources of work.
     sources_stop: CancellationToken,
     background: Vec<(&'static str, Background)>,
@@ -98,7 +104,7 @@ pub struct Engine<S: Service> {
 
 /// How long a group waits for a member that fell silent: the least that brokers accept by default. A member that comes
 /// back late does no harm, for its offsets fence it.
-const SESSION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(6);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 impl<S: Service> Engine<S> {
     /// Opens the ports, and nothing else.
@@ -126,6 +132,7 @@ impl<S: Service> Engine<S> {
             pace: config.limits.write_pace,
         };
         let (lane, task) = command::lane::<S>(
+            LaneKind::CALLERS,
             limits,
             plan.topic,
             database.clone(),
@@ -144,8 +151,10 @@ impl<S: Service> Engine<S> {
             commands,
             outbox,
             lane,
-            lane_task: Box::pin(task),
+            limits,
+            lanes: vec![("the callers' lane", Box::pin(task))],
             lane_stop,
+            finish: None,
             sources_stop: CancellationToken::new(),
             background: Vec::new(),
             grpc_listener,
@@ -163,13 +172,51 @@ impl<S: Service> Engine<S> {
         self.pool.clone()
     }
 
+    /// What this service tells of itself besides.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Fires this service's timers besides.
     #[must_use]
     pub fn with_timers(mut self, name: &'static str) -> Self
     where
         S: Timed,
     {
-        let timers = Timers::<S>::new(
+        let timers = self.timers(name);
+        self.background.push((name, Box::new(|stop| Box::pin(timers.run(stop)))));
+        self
+    }
+
+    /// Has this service's jobs done besides, so many at once: those that a handler starts, and those that its timers say
+    /// are due.
+    #[must_use]
+    pub fn with_jobs<W: Worker<S>>(mut self, name: &'static str, worker: W, at_once: usize) -> (Self, Runner<S, W>)
+    where
+        S: Jobs,
+    {
+        let (lane, task) = command::lane::<S>(
+            LaneKind::JOBS,
+            self.limits,
+            self.plan.topic,
+            self.database.clone(),
+            self.commands.clone(),
+            self.outbox.clone(),
+            self.lane_stop.clone(),
+        );
+        self.lanes.push(("the jobs' lane", Box::pin(task)));
+        let runner = Runner::new(worker, at_once, lane, JobMetrics::new(&self.metrics));
+        let (timers, finished) = (self.timers(name).followed_by(runner.clone()), runner.clone());
+        self.background.push((name, Box::new(|stop| Box::pin(timers.run(stop)))));
+        self.finish = Some(Box::new(|within| Box::pin(async move { finished.finish(within).await })));
+        (self, runner)
+    }
+
+    fn timers(&self, name: &'static str) -> Timers<S>
+    where
+        S: Timed,
+    {
+        Timers::new(
             name,
             self.config.limits.consumer_batch,
             self.plan.topic,
@@ -178,13 +225,11 @@ impl<S: Service> Engine<S> {
             Arc::new(TimerMetrics::new(&self.metrics)),
             self.outbox.clone(),
             self.sources_stop.clone(),
-        );
-        self.background.push((name, Box::new(|stop| Box::pin(timers.run(stop)))));
-        self
+        )
     }
 
     /// Runs until it is told to stop, and then ends in order: it is no longer served; calls, consumers and timers end;
-    /// the write path drains; the relay flushes and gives its lease back; connections close.
+    /// jobs under way come to their end; the write path drains; the relay flushes and gives its lease back; connections close.
     ///
     /// # Errors
     ///
@@ -216,7 +261,9 @@ impl<S: Service> Engine<S> {
             verifier.keep_keys(keys_stop).await;
             "keys"
         });
-        writing.spawn(named("the callers' lane", self.lane_task));
+        for (name, lane) in self.lanes {
+            writing.spawn(named(name, lane));
+        }
 
         let relay = Relay::new(
             RelayConfig {
@@ -289,6 +336,9 @@ impl<S: Service> Engine<S> {
             edges.join_next().await;
         }
         while sources.join_next().await.is_some() {}
+        if let Some(finish) = self.finish {
+            finish(self.config.limits.shutdown_drain).await;
+        }
         self.lane_stop.cancel();
         while writing.join_next().await.is_some() {}
         relay_stop.cancel();

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod grpc;
 pub mod id;
 pub mod inbox;
+pub mod jobs;
 pub mod kafka;
 pub mod money;
 pub mod ops;

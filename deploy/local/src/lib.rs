@@ -3,6 +3,7 @@
 //!
 //! - [`stack`] is a whole system: servers, services, keys; [`service`] has the list of the services;
 //! - [`postgres`] and [`kafka`] are the two servers, [`throwaway`] both of them for a test run;
+//! - [`sandbox`] is the payment provider of our own;
 //! - [`process`] is any of these as a child process, of which nothing is left when this process ends;
 //! - [`keys`] signs tokens that the services accept, and others;
 //! - [`tools`] finds the programs, and fetches what is missing;
@@ -20,6 +21,7 @@ pub mod process;
 pub mod progress;
 pub mod ready;
 pub mod run;
+pub mod sandbox;
 mod scratch;
 pub mod service;
 pub mod spawn;

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checkout::Checkout;
 use crate::progress::{answer, say};
-use crate::service::{SERVICES, ServiceSpec};
+use crate::service::SERVICES;
 use crate::stack::Stack;
 use crate::supervise::supervise;
 use crate::tools::Tools;
@@ -35,10 +35,9 @@ pub async fn run(tools: &Tools, options: Run) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let checkout = Checkout::here()?;
     let _lock = checkout.lock(options.port_offset)?;
-    let present: Vec<_> = SERVICES.iter().filter(|spec| spec.exists_in(checkout.root())).collect();
 
     let stack = tokio::select! {
-        stack = create(tools, &options, &checkout, &present) => stack?,
+        stack = create(tools, &options, &checkout) => stack?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     let begun = Instant::now();
@@ -64,27 +63,24 @@ pub async fn run(tools: &Tools, options: Run) -> Result<ExitCode> {
 }
 
 /// Ports are asked first of all: nobody should wait for a build to hear that one is taken.
-async fn create(tools: &Tools, options: &Run, checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<Stack> {
+async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Stack> {
     let mut builder = Stack::builder().fixed_ports(options.port_offset).inherit_env();
     builder = builder.state(checkout.state(options.port_offset), checkout.keys());
-    for spec in present {
+    for spec in &SERVICES {
         builder = builder.service(spec.name)?;
     }
     builder.check_ports()?;
     match &options.binaries {
         Some(dir) => builder = builder.binaries(dir),
-        None => build(checkout, present).await?,
+        None => build(checkout).await?,
     }
     builder.create(tools).await
 }
 
-async fn build(checkout: &Checkout, present: &[&'static ServiceSpec]) -> Result<()> {
-    if present.is_empty() {
-        return Ok(());
-    }
+async fn build(checkout: &Checkout) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release"]).current_dir(checkout.root()).kill_on_drop(true);
-    cargo.args(present.iter().flat_map(|spec| ["-p", spec.name]));
+    cargo.args(SERVICES.iter().map(|spec| spec.name).chain(["sandbox"]).flat_map(|name| ["-p", name]));
     let status = cargo.status().await.context("running cargo")?;
     ensure!(status.success(), "the services can't be built ({status})");
     Ok(())
@@ -96,6 +92,9 @@ fn announce(stack: &Stack, begun: Instant) {
     }
     if let Some(kafka) = stack.kafka() {
         answer(format_args!("Kafka       {}", kafka.brokers()));
+    }
+    if let Some(sandbox) = stack.sandbox() {
+        answer(format_args!("sandbox     {}/sandbox/ledger", sandbox.url()));
     }
     for service in stack.services() {
         answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));

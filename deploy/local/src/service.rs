@@ -2,7 +2,6 @@
 //! list is the only one; a new service is a line here.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use crate::ports::Port;
 use crate::process::Process;
@@ -30,11 +29,6 @@ impl ServiceSpec {
     /// The service of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         SERVICES.iter().find(|spec| spec.name == name)
-    }
-
-    /// Whether the checkout at `root` has it already.
-    pub fn exists_in(&self, root: &Path) -> bool {
-        root.join("services").join(self.name).join("Cargo.toml").exists()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::keys::Signer;
 use crate::postgres::{self, Postgres};
 use crate::process::Process;
 use crate::progress::say;
+use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::service::Service;
 
@@ -23,6 +24,8 @@ pub const POSTGRES_PORT: u16 = 5433;
 /// What Kafka listens on in `make run`, before the offset.
 pub const KAFKA_PORT: u16 = 9092;
 const KAFKA_CONTROLLER_PORT: u16 = 9093;
+/// What the sandbox listens on in `make run`, before the offset.
+pub const SANDBOX_PORT: u16 = 12112;
 
 /// Servers that run already, for stacks that share them: each stack has databases and topics of its own there.
 #[derive(Debug, Clone)]
@@ -54,6 +57,7 @@ impl SharedServers {
 pub struct Stack {
     // In the order in which they are dropped.
     services: Vec<Service>,
+    sandbox: Option<Sandbox>,
     kafka: Option<Kafka>,
     postgres: Option<Postgres>,
     servers: SharedServers,
@@ -69,8 +73,8 @@ impl Stack {
         StackBuilder::default()
     }
 
-    /// Starts all, and returns when all are ready: Postgres and Kafka at the same time; then the databases; then all services at the
-    /// same time.
+    /// Starts all, and returns when all are ready: Postgres, Kafka and the sandbox at the same time; then the databases; then all services
+    /// at the same time.
     ///
     /// # Errors
     /// When one doesn't become ready; with the end of its log.
@@ -90,7 +94,13 @@ impl Stack {
                 None => Ok(()),
             }
         };
-        tokio::try_join!(postgres, kafka)?;
+        let sandbox = async {
+            match &self.sandbox {
+                Some(sandbox) => sandbox.process().start().await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(postgres, kafka, sandbox)?;
         for service in &self.services {
             service.process().spawn()?;
         }
@@ -100,7 +110,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Ends all cleanly: the services at the same time, then Kafka and Postgres.
+    /// Ends all cleanly: the services at the same time, then Kafka, Postgres and the sandbox.
     ///
     /// # Errors
     /// When one had to be killed; the others have been ended all the same.
@@ -140,6 +150,11 @@ impl Stack {
         self.kafka.as_ref()
     }
 
+    /// The payment provider, if it has payments.
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandbox.as_ref()
+    }
+
     /// The servers that it uses, its own or shared ones.
     pub fn shared_servers(&self) -> &SharedServers {
         &self.servers
@@ -166,7 +181,8 @@ impl Stack {
     }
 
     fn servers(&self) -> impl Iterator<Item = &Process> {
-        self.postgres.iter().map(Postgres::process).chain(self.kafka.iter().map(Kafka::process))
+        let servers = self.postgres.iter().map(Postgres::process).chain(self.kafka.iter().map(Kafka::process));
+        servers.chain(self.sandbox.iter().map(Sandbox::process))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The callers' lane: a bounded queue, and the task that takes what is waiting as one batch.
+//! A lane: a bounded queue, and the task that takes what is waiting as one batch. Callers have one; what comes of calls of
+//! other systems has another, so that neither waits for the other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,13 +60,14 @@ struct Pending<S: Service> {
 
 /// Hands commands to the write path and awaits what becomes of them. Cheap to clone.
 pub struct Lane<S: Service> {
+    name: &'static str,
     queue: mpsc::Sender<Pending<S>>,
     metrics: Arc<CommandMetrics>,
 }
 
 impl<S: Service> Clone for Lane<S> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), metrics: self.metrics.clone() }
+        Self { name: self.name, queue: self.queue.clone(), metrics: self.metrics.clone() }
     }
 }
 
@@ -84,17 +86,35 @@ impl<S: Service> Lane<S> {
             mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Failure::Unavailable,
         })?;
-        self.metrics.queued(QUEUE, self.queue.max_capacity() - self.queue.capacity());
+        self.metrics.queued(self.name, self.queue.max_capacity() - self.queue.capacity());
         let outcome = match tokio::time::timeout_at(deadline, answered).await {
-            Ok(Ok(outcome)) => outcome,
             // The lane ended before it took the command.
-            Ok(Err(_)) => Err(Failure::Unavailable),
+            Ok(outcome) => outcome.unwrap_or(Err(Failure::Unavailable)),
             Err(_) => Err(Failure::DeadlineExceeded),
         };
-        if let Err(Failure::Refused(refusal)) = &outcome {
+        self.count(&outcome);
+        outcome
+    }
+
+    /// Gives a command that nobody is in a hurry for: waits for room in the queue, and then for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`]. Unavailable: the program ends, or the database is out of reach.
+    pub(crate) async fn give(&self, envelope: Envelope<S::Command>) -> Answer<S> {
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + NEVER;
+        let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
+        self.queue.send(pending).await.map_err(|_| Failure::Unavailable)?;
+        let outcome = answered.await.unwrap_or(Err(Failure::Unavailable));
+        self.count(&outcome);
+        outcome
+    }
+
+    fn count(&self, outcome: &Answer<S>) {
+        if let Err(Failure::Refused(refusal)) = outcome {
             self.metrics.refused(refusal.reason());
         }
-        outcome
     }
 
     /// Like [`submit`](Self::submit), but a refusal that may only mean that this service hasn't heard yet what its
@@ -129,11 +149,28 @@ const HEARING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-const QUEUE: &str = "calls";
-const ASIDE: &str = "calls-aside";
+/// A deadline that is none: as far ahead as no process lives.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-/// The lane of a service's callers, and the task that works it off until it is told to stop and has drained.
+/// Whose commands a lane takes.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneKind {
+    name: &'static str,
+    /// What waits for others' locks.
+    aside: &'static str,
+    patience: Patience,
+}
+
+impl LaneKind {
+    /// Those of callers, who wait: "not now" is an answer.
+    pub const CALLERS: Self = Self { name: "calls", aside: "calls-aside", patience: Patience::Caller };
+    /// What came of jobs, which nobody should have to find out again.
+    pub const JOBS: Self = Self { name: "jobs", aside: "jobs-aside", patience: Patience::Endless };
+}
+
+/// A lane of a service, and the task that works it off until it is told to stop and has drained.
 pub fn lane<S: Service>(
+    kind: LaneKind,
     config: LaneConfig,
     publishes: &'static str,
     database: Database,
@@ -145,12 +182,13 @@ pub fn lane<S: Service>(
     let (set_aside, aside) = mpsc::channel(config.queue.max(1));
     let writer =
         |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
-    let main = work_off(waiting, writer(QUEUE), config, Some(set_aside), metrics.clone(), stop.clone());
-    let slow = work_off(aside, writer(ASIDE), config, None, metrics.clone(), stop.clone());
+    let LaneKind { name, aside: aside_name, patience } = kind;
+    let main = work_off(waiting, writer(name), patience, config, Some(set_aside), metrics.clone(), stop.clone());
+    let slow = work_off(aside, writer(aside_name), patience, config, None, metrics.clone(), stop.clone());
     let task = async move {
         tokio::join!(main, slow);
     };
-    (Lane { queue, metrics }, task)
+    (Lane { name, queue, metrics }, task)
 }
 
 /// The next command that comes while `lost` is true. Loses none when it is dropped.
@@ -167,6 +205,7 @@ async fn next_while<S: Service>(
 async fn work_off<S: Service>(
     mut waiting: mpsc::Receiver<Pending<S>>,
     mut writer: Writer<S>,
+    patience: Patience,
     config: LaneConfig,
     aside: Option<mpsc::Sender<Pending<S>>>,
     metrics: Arc<CommandMetrics>,
@@ -204,7 +243,7 @@ async fn work_off<S: Service>(
             taken.push(pending);
         }
         if aside.is_some() {
-            metrics.queued(QUEUE, waiting.len());
+            metrics.queued(writer.lane(), waiting.len());
         }
         let now = Instant::now();
         let (units, replies): (Vec<_>, Vec<_>) = taken
@@ -219,7 +258,7 @@ async fn work_off<S: Service>(
             })
             .unzip();
         let outcomes = {
-            let execute = writer.execute(&units, None, Patience::Caller, true);
+            let execute = writer.execute(&units, None, patience, true);
             tokio::pin!(execute);
             loop {
                 tokio::select! {
@@ -267,7 +306,7 @@ async fn work_off<S: Service>(
                     continue;
                 }
                 UnitOutcome::Impossible(why) => {
-                    tracing::error!(lane = QUEUE, why, "a command can't be done");
+                    tracing::error!(lane = writer.lane(), why, "a command can't be done");
                     Err(Failure::Internal)
                 }
                 // Only what comes from Kafka has a partition, and only callers' commands come this way.

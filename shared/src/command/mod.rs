@@ -28,7 +28,7 @@ pub(crate) use batch::Outgoing;
 pub use claims::Claim;
 pub use envelope::Envelope;
 pub(crate) use housekeeping::keep_house;
-pub use lane::{Done, Failure, Lane, LaneConfig, lane};
+pub use lane::{Done, Failure, Lane, LaneConfig, LaneKind, lane};
 pub use metrics::CommandMetrics;
 pub use rows::{Rows, in_lock_order};
 pub use service::{Domain, Message, Publish, Refusal, Service, Store, WorkingSet};

@@ -26,7 +26,7 @@ use crate::{
     db::{Conn, Database, Fault, Fixed, Prepared},
     inbox::Positions,
     telemetry::{Span, TraceContext},
-    timers::{Timed, TimerMetrics},
+    timers::{Following, Timed, TimerMetrics},
 };
 
 /// How long a fault of the infrastructure is to be borne.
@@ -104,6 +104,11 @@ impl<S: Service> Writer<S> {
         metrics.introduce(lane);
         let lost = watch::Sender::new(false);
         Self { lane, publishes, database, metrics, outbox, stop, lost, conn: None, row: None, service: PhantomData }
+    }
+
+    /// What its transactions are called in logs, traces and metrics.
+    pub(crate) fn lane(&self) -> &'static str {
+        self.lane
     }
 
     /// Tells when nothing can be done before the database is back: a commit's outcome is known to it alone.
@@ -208,12 +213,18 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Claims timers that are due and does what they are about, in one transaction; how many fired.
+    /// Claims timers that are due and does what they are about, in one transaction; how many fired. `follow` is told of
+    /// each that did.
     ///
     /// # Errors
     ///
     /// A fault of the infrastructure, which is logged.
-    pub(crate) async fn execute_due(&mut self, limit: usize, timers: &TimerMetrics) -> Result<usize, ()>
+    pub(crate) async fn execute_due(
+        &mut self,
+        limit: usize,
+        timers: &TimerMetrics,
+        follow: Option<&dyn Following<S>>,
+    ) -> Result<usize, ()>
     where
         S: Timed,
     {
@@ -242,7 +253,8 @@ impl<S: Service> Writer<S> {
             .unzip();
         let these: Vec<&Unit<S::Command>> = units.iter().collect();
         let source = Source { publishes: self.publishes, reads: None };
-        let work = Work { units: &these, moves: &[], source, answers: false, impatient: false };
+        let answers = follow.is_some();
+        let work = Work { units: &these, moves: &[], source, answers, impatient: false };
         let settled = match transaction::load_and_decide::<S>(conn, &work).await {
             Ok(decided) => self.finish(decided, row, &work, begun).await,
             Err(error) => Err(self.aborted(error).await),
@@ -252,8 +264,16 @@ impl<S: Service> Writer<S> {
             // Nothing is left of the attempt: these timers are still due.
             Err(None) => return Err(()),
             // One of them is at fault: the ordinary way finds out which.
-            _ => self.execute(&units, None, Patience::Endless, false).await,
+            _ => self.execute(&units, None, Patience::Endless, answers).await,
         };
+        if let Some(follow) = follow {
+            let commands = units.iter().flat_map(|unit| &unit.commands);
+            for ((envelope, span), outcome) in commands.zip(&spans).zip(&outcomes) {
+                if let UnitOutcome::Done(Some(state)) = outcome {
+                    follow.fired(&envelope.command, state, span);
+                }
+            }
+        }
         drop(spans);
         timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());

@@ -74,8 +74,13 @@ impl Fields {
 
     /// 1 to 200 Unicode scalar values, none of them a control character (category Cc). All else stays as it is.
     pub fn title(&mut self, field: &'static str, text: &str) -> Option<String> {
-        if !TITLE_CHARS.contains(&text.chars().count()) {
-            self.fault(field, "must have 1 to 200 characters");
+        self.text(field, text, TITLE_CHARS)
+    }
+
+    /// So many Unicode scalar values, none of them a control character (category Cc). All else stays as it is.
+    pub fn text(&mut self, field: &'static str, text: &str, chars: RangeInclusive<usize>) -> Option<String> {
+        if !chars.contains(&text.chars().count()) {
+            self.fault(field, format!("must have {} to {} characters", chars.start(), chars.end()));
         } else if text.chars().any(char::is_control) {
             self.fault(field, "must have no control characters");
         } else {

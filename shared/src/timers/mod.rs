@@ -8,6 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
+use futures_util::future::BoxFuture;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     clock::{self, Timestamp},
-    command::{CommandMetrics, Service, Writer},
+    command::{CommandMetrics, Domain, Service, Writer},
     db::Database,
     ops::Metrics,
-    telemetry::TraceContext,
+    telemetry::{Span, TraceContext},
 };
 
 /// A service with timers.
@@ -75,11 +76,21 @@ impl TimerMetrics {
 /// How often is looked for what is due, at rest. Each look is one probe of an index.
 const POLL: Duration = Duration::from_millis(100);
 
+/// What is to follow when a timer has fired.
+pub(crate) trait Following<S: Domain>: Send + Sync {
+    /// How many may fire now, at least one: waits for that.
+    fn room(&self) -> BoxFuture<'_, usize>;
+
+    /// One has fired: its command, and the state that led to.
+    fn fired(&self, command: &S::Command, state: &S::State, span: &Span);
+}
+
 /// The task that fires a service's timers.
 pub struct Timers<S: Service> {
     writer: Writer<S>,
     batch: usize,
     metrics: Arc<TimerMetrics>,
+    following: Option<Box<dyn Following<S>>>,
 }
 
 impl<S: Timed> Timers<S> {
@@ -97,19 +108,31 @@ impl<S: Timed> Timers<S> {
         stop: CancellationToken,
     ) -> Self {
         let writer = Writer::new(name, publishes, database, commands, outbox, stop);
-        Self { writer, batch: batch.max(1), metrics }
+        Self { writer, batch: batch.max(1), metrics, following: None }
+    }
+
+    /// Something follows when one has fired: no more fire than there is room for.
+    pub(crate) fn followed_by(self, following: impl Following<S> + 'static) -> Self {
+        Self { following: Some(Box::new(following)), ..self }
     }
 
     /// Fires what is due until it is told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
-            match self.writer.execute_due(self.batch, &self.metrics).await {
+            let most = match &self.following {
+                Some(following) => match stop.run_until_cancelled(following.room()).await {
+                    Some(room) => room.min(self.batch),
+                    None => return,
+                },
+                None => self.batch,
+            };
+            match self.writer.execute_due(most, &self.metrics, self.following.as_deref()).await {
                 Ok(fired) => {
                     self.metrics.claimed.set(i64::try_from(fired).unwrap_or(i64::MAX));
                     backoff = Backoff::new();
-                    // A full batch: there may be more.
-                    if fired < self.batch {
+                    // As many as could be: there may be more.
+                    if fired < most {
                         let _ = tokio::time::timeout(POLL, stop.cancelled()).await;
                     }
                 }

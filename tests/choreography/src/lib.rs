@@ -5,6 +5,8 @@
 //! them, and the services must bear it.
 
 mod node;
+mod provider;
 mod system;
 
+pub use provider::{DECLINED, Money};
 pub use system::{Group, System};

@@ -4,6 +4,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use expiration::domain::{Expiration, Expirations};
 use orders::domain::{Command as OrderCommand, Order, OrderId, Orders, State as OrderState, Ticket as TicketCopy};
+use payments::domain::{Account, Payments};
 use shared::{
     clock::Timestamp,
     command::{Message, Publish},
@@ -77,6 +78,19 @@ impl Tables<Orders> for OrderTables {
         if let Some(id) = command.ticket() {
             keep(&mut self.tickets, id, state.ticket);
         }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct AccountTable(pub(crate) HashMap<payments::domain::OrderId, Account>);
+
+impl Tables<Payments> for AccountTable {
+    fn state(&self, command: &payments::domain::Command) -> Option<Account> {
+        self.0.get(&command.order()).cloned()
+    }
+
+    fn keep(&mut self, command: &payments::domain::Command, state: Option<Account>) {
+        keep(&mut self.0, command.order(), state);
     }
 }
 

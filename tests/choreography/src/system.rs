@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use contracts::payments::v1::{PaymentEvent, PaymentSucceeded, payment_event::Change};
+use contracts::payments::v1::PaymentEvent;
 use expiration::domain::{Command as TimerCommand, Expirations, Status as TimerStatus};
-use orders::domain::{Command as OrderCommand, Create, Order, OrderId, Orders, Refusal as OrderRefusal, Status};
+use orders::domain::{Command as OrderCommand, Create, Order, OrderId, Orders, Refusal as OrderRefusal};
+use payments::domain::{Account, Command as PaymentCommand, PaymentId, Payments, Refusal as PaymentRefusal};
 use prost::Message as _;
 use shared::{
     clock::Timestamp,
@@ -16,13 +17,17 @@ use shared::{
 };
 use tickets::domain::{Command as TicketCommand, Edit, Refusal as TicketRefusal, Ticket, TicketId, Tickets};
 
-use crate::node::{self, OrderTables, TicketTables, TimerTable};
+use crate::{
+    node::{self, AccountTable, OrderTables, TicketTables, TimerTable},
+    provider::{Money as Moved, Provider},
+};
 
 /// A consumer group, by what it reads and who reacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "named as the contract names them")]
 pub enum Group {
     TicketsOrders,
+    PaymentsOrders,
     ExpirationOrders,
     OrdersTickets,
     OrdersPayments,
@@ -31,8 +36,9 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TicketsOrders,
+        Self::PaymentsOrders,
         Self::ExpirationOrders,
         Self::OrdersTickets,
         Self::OrdersPayments,
@@ -41,7 +47,7 @@ impl Group {
 
     fn reads(self) -> Topic {
         match self {
-            Self::TicketsOrders | Self::ExpirationOrders => Topic::Orders,
+            Self::TicketsOrders | Self::PaymentsOrders | Self::ExpirationOrders => Topic::Orders,
             Self::OrdersTickets => Topic::Tickets,
             Self::OrdersPayments => Topic::Payments,
             Self::OrdersExpiration => Topic::Expiration,
@@ -62,7 +68,9 @@ enum Topic {
 pub struct System {
     tickets: TicketTables,
     orders: OrderTables,
+    accounts: AccountTable,
     timers: TimerTable,
+    provider: Provider,
     log: Vec<(Topic, Message)>,
     seen: BTreeSet<(Group, usize)>,
     seconds: i64,
@@ -155,18 +163,47 @@ impl System {
         Ok(())
     }
 
-    /// Money was taken for an order that waits for it.
-    pub fn pay(&mut self, id: OrderId) {
-        if self.orders.orders.get(&id).is_some_and(|order| order.status == Status::AwaitingPayment) {
-            let event = PaymentEvent {
-                order_id: id.to_string(),
-                version: 2,
-                payment: None,
-                change: Some(Change::Succeeded(PaymentSucceeded {})),
-            };
-            let (key, payload) = (id.to_string(), event.encode_to_vec());
-            self.log.push((Topic::Payments, Message { key, kind: "payment.succeeded", payload }));
-        }
+    /// The buyer pays by this method.
+    ///
+    /// # Errors
+    ///
+    /// The domain's.
+    pub fn pay(&mut self, order: OrderId, method: &str) -> Result<PaymentId, PaymentRefusal> {
+        let (id, order) = (PaymentId::new(), payments::domain::OrderId::from_uuid(order.uuid()));
+        let (user, method, provider) = (UserId::from_stored("bob"), method.to_owned(), "memory".to_owned());
+        self.account(&PaymentCommand::Pay { id, order, user, method, provider })?;
+        Ok(id)
+    }
+
+    /// The provider is asked about a payment; its answer gets lost, or is heard, once or twice.
+    ///
+    /// # Errors
+    ///
+    /// The answer is refused.
+    pub fn ask(&mut self, id: PaymentId, heard: usize) -> Result<(), PaymentRefusal> {
+        let found = self.accounts.0.values().find_map(|account| Some((account.order.id, account.payment(id)?.clone())));
+        let Some((order, payment)) = found else { return Ok(()) };
+        self.account(&PaymentCommand::Ask { order, payment: id })?;
+        let Some(answer) = self.provider.ask(&payment) else { return Ok(()) };
+        (0..heard).try_for_each(|_| self.account(&PaymentCommand::Heard { order, payment: id, answer: answer.clone() }))
+    }
+
+    /// The provider is asked about all that it owes an answer to.
+    ///
+    /// # Errors
+    ///
+    /// An answer is refused.
+    pub fn ask_all(&mut self) -> Result<(), PaymentRefusal> {
+        let payments = self.accounts.0.values().flat_map(|account| &account.payments);
+        let ids: Vec<PaymentId> = payments.map(|payment| payment.id).collect();
+        ids.into_iter().try_for_each(|id| self.ask(id, 1))
+    }
+
+    fn account(&mut self, command: &PaymentCommand) -> Result<(), PaymentRefusal> {
+        let now = self.now();
+        let messages = node::handle::<Payments>(&mut self.accounts, command, now)?;
+        self.publish(Topic::Payments, messages);
+        Ok(())
     }
 
     /// A timer is due. Fires it, if it is set.
@@ -207,6 +244,13 @@ impl System {
                     let messages = node::handle::<Tickets>(&mut self.tickets, &command, now)
                         .map_err(|refusal| format!("{group:?} can't do {command:?}: {refusal:?}"))?;
                     self.publish(Topic::Tickets, messages);
+                }
+            }
+            Group::PaymentsOrders => {
+                for command in payments::events::react_to_orders(&delivery).map_err(unread)? {
+                    let messages = node::handle::<Payments>(&mut self.accounts, &command, now)
+                        .map_err(|refusal| format!("{group:?} can't do {command:?}: {refusal:?}"))?;
+                    self.publish(Topic::Payments, messages);
                 }
             }
             Group::ExpirationOrders => {
@@ -261,6 +305,16 @@ impl System {
         self.tickets.tickets.values()
     }
 
+    /// All accounts.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.0.values()
+    }
+
+    /// What the provider has done for a payment, if it was asked.
+    pub fn money(&self, payment: PaymentId) -> Option<Moved> {
+        self.provider.0.get(&payment).copied()
+    }
+
     /// How orders' copy of a ticket differs from the ticket, if it does.
     pub fn stale_copy(&self, ticket: &Ticket) -> Option<String> {
         let copy = self.orders.tickets.get(&orders::domain::TicketId::from_uuid(ticket.id.uuid()));
@@ -268,6 +322,12 @@ impl System {
             Some(copy) if copy.version == ticket.version && copy.available == ticket.available() => None,
             copy => Some(format!("{copy:?} is not {ticket:?}")),
         }
+    }
+
+    /// The versions of payments' messages about one order, in the order in which they were published.
+    pub fn account_versions(&self, key: &str) -> Vec<i64> {
+        let of_key = self.log.iter().filter(|(topic, message)| *topic == Topic::Payments && message.key == key);
+        of_key.filter_map(|(_, message)| Some(PaymentEvent::decode(message.payload.as_slice()).ok()?.version)).collect()
     }
 
     /// The versions of a topic's messages about one key, in the order in which they were published: of orders and

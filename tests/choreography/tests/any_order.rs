@@ -1,10 +1,11 @@
 //! Whatever happens in whatever order, however often it is told: stock is conserved, every order is decided, money and
 //! ticket end on the same side.
 
-use choreography::{Group, System};
+use choreography::{DECLINED, Group, Money, System};
 use orders::domain::{OrderId, Reason, Status};
+use payments::domain::{PaymentId, Status as PaymentStatus};
 use proptest::prelude::*;
-use shared::money::{Currency, Money};
+use shared::money::{Currency, Money as Price};
 use tickets::domain::{Edit, TicketId};
 
 /// Something that happens next. Numbers choose among what there is, modulo how many there are.
@@ -33,6 +34,12 @@ enum Step {
     },
     Pay {
         order: usize,
+        declined: bool,
+    },
+    /// The provider is asked about a payment, and heard so many times.
+    Ask {
+        payment: usize,
+        heard: usize,
     },
     Fire {
         order: usize,
@@ -52,7 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|ticket| Step::Withdraw { ticket }),
         6 => (any::<usize>(), 1..4_i32).prop_map(|(ticket, quantity)| Step::Place { ticket, quantity }),
         2 => any::<usize>().prop_map(|order| Step::Cancel { order }),
-        4 => any::<usize>().prop_map(|order| Step::Pay { order }),
+        5 => (any::<usize>(), prop::bool::weighted(0.3)).prop_map(|(order, declined)| Step::Pay { order, declined }),
+        5 => (any::<usize>(), 0..3_usize).prop_map(|(payment, heard)| Step::Ask { payment, heard }),
         2 => any::<usize>().prop_map(|order| Step::Fire { order }),
         24 => (any::<usize>(), 0..12_usize).prop_map(|(group, back)| Step::Deliver { group, back }),
     ]
@@ -62,8 +70,8 @@ fn pick<T: Copy>(of: &[T], at: usize) -> Option<T> {
     (!of.is_empty()).then(|| of[at % of.len()])
 }
 
-fn usd(cents: i64) -> Money {
-    Money::new(Currency::USD, cents)
+fn usd(cents: i64) -> Price {
+    Price::new(Currency::USD, cents)
 }
 
 /// Refusals are answers like any other here: what matters is what the system is like afterwards.
@@ -71,6 +79,7 @@ fn take(
     system: &mut System,
     tickets: &mut Vec<TicketId>,
     orders: &mut Vec<OrderId>,
+    payments: &mut Vec<PaymentId>,
     step: &Step,
 ) -> Result<(), String> {
     match *step {
@@ -100,9 +109,14 @@ fn take(
                 let _ = system.cancel(id);
             }
         }
-        Step::Pay { order } => {
+        Step::Pay { order, declined } => {
             if let Some(id) = pick(orders, order) {
-                system.pay(id);
+                payments.extend(system.pay(id, if declined { DECLINED } else { "pm_card_visa" }));
+            }
+        }
+        Step::Ask { payment, heard } => {
+            if let Some(id) = pick(payments, payment) {
+                system.ask(id, heard).map_err(|refusal| format!("an answer was refused: {refusal:?}"))?;
             }
         }
         Step::Fire { order } => {
@@ -128,21 +142,52 @@ fn check_stock(system: &System) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Money and ticket are on the same side, at the provider as in the accounts.
+fn check_money(system: &System) -> Result<(), TestCaseError> {
+    for order in system.orders() {
+        let account = system.accounts().find(|account| account.order.id.uuid() == order.id.uuid());
+        let payments = account.map(|account| account.payments.as_slice()).unwrap_or_default();
+        let kept = payments.iter().filter(|payment| system.money(payment.id) == Some(Money::Taken)).count();
+        prop_assert_eq!(kept, usize::from(order.status == Status::Completed), "{:?} of {:?}", payments, order);
+        for payment in payments {
+            let expected = match payment.status {
+                PaymentStatus::Succeeded => Money::Taken,
+                PaymentStatus::Failed(_) => Money::Declined,
+                PaymentStatus::Refunded => Money::Returned,
+                PaymentStatus::Pending | PaymentStatus::RefundPending => {
+                    return Err(TestCaseError::fail(format!("never settled: {payment:?}")));
+                }
+            };
+            prop_assert_eq!(system.money(payment.id), Some(expected));
+        }
+        let versions = system.account_versions(&order.id.to_string());
+        let expected: Vec<i64> = (1..).take(versions.len()).collect();
+        prop_assert_eq!(versions, expected, "versions of {}'s account have no gap", order.id);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn stock_is_conserved_and_every_order_is_decided(steps in prop::collection::vec(step(), 1..150)) {
-        let (mut system, mut tickets, mut orders) = (System::default(), Vec::new(), Vec::new());
+        let mut system = System::default();
+        let (mut tickets, mut orders, mut payments) = (Vec::new(), Vec::new(), Vec::new());
         for step in &steps {
-            take(&mut system, &mut tickets, &mut orders, step).map_err(TestCaseError::fail)?;
+            take(&mut system, &mut tickets, &mut orders, &mut payments, step).map_err(TestCaseError::fail)?;
             check_stock(&system)?;
         }
-        // Everything is heard of in the end, timers run out, and that is heard of too.
+        // Everything is heard of in the end, timers run out, the provider answers, and that is heard of too.
         system.settle().map_err(TestCaseError::fail)?;
         system.fire_all();
+        for _ in ["charges", "refunds of orders that have ended meanwhile"] {
+            system.settle().map_err(TestCaseError::fail)?;
+            system.ask_all().map_err(|refusal| TestCaseError::fail(format!("an answer was refused: {refusal:?}")))?;
+        }
         system.settle().map_err(TestCaseError::fail)?;
         check_stock(&system)?;
+        check_money(&system)?;
 
         for ticket in system.tickets() {
             let own = |order: &&orders::domain::Order| order.ticket.uuid() == ticket.id.uuid();

@@ -7,16 +7,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SharedServers, Stack, database_name, topic_prefix};
+use super::{
+    KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers, Stack, database_name, topic_prefix,
+};
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::keys::{self, Signer};
 use crate::ports::{self, Port};
 use crate::postgres::{self, Postgres, PostgresConfig};
 use crate::process::{Process, Spec};
 use crate::ready::Readiness;
+use crate::sandbox::{self, Sandbox, SandboxConfig};
 use crate::scratch::Scratch;
 use crate::service::{Service, ServiceSpec};
 use crate::tools::Tools;
+
+/// The one service that has business with the payment provider.
+const PAYMENTS: &str = "payments";
+/// What orders does unless it is told otherwise.
+const DEFAULT_ORDER_TTL: &str = "2m";
 
 /// Says what a [`Stack`] is made of. Without more it is one for tests: the services' environment is empty but for what they are given
 /// here, ports are free ones, and what it writes goes to a temporary folder.
@@ -107,11 +115,18 @@ impl StackBuilder {
         if self.shared.is_none() {
             wanted.extend([(POSTGRES_PORT, "Postgres"), (KAFKA_PORT, "Kafka"), (KAFKA_CONTROLLER_PORT, "Kafka")]);
         }
+        if self.has_payments() {
+            wanted.push((SANDBOX_PORT, "the sandbox"));
+        }
         wanted.extend(
             self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
         );
         let moved = wanted.into_iter().map(|(port, what)| Ok((moved(port, offset)?, what)));
         ports::check(&moved.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn has_payments(&self) -> bool {
+        self.services.iter().any(|(spec, _)| spec.name == PAYMENTS)
     }
 
     /// The port for what has `base` in `make run`.
@@ -145,9 +160,42 @@ impl StackBuilder {
                 (Some((postgres, kafka)), servers, String::new())
             }
         };
-        let services = self.create_services(&servers, &prefix, &dir, &keys)?;
+        let sandbox = self.has_payments().then(|| self.create_sandbox(&dir)).transpose()?;
+        let services = self.create_services(&servers, sandbox.as_ref(), &prefix, &dir, &keys)?;
         let (postgres, kafka) = own.unzip();
-        Ok(Stack { services, kafka, postgres, servers, signer, prefix, dir, temporary })
+        Ok(Stack { services, sandbox, kafka, postgres, servers, signer, prefix, dir, temporary })
+    }
+
+    fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
+        // A slow charge comes to its end when its order has ended.
+        let ttl = self.setting("orders", "ORDER_TTL").unwrap_or_else(|| DEFAULT_ORDER_TTL.to_owned());
+        let ttl = humantime::parse_duration(&ttl).with_context(|| format!("ORDER_TTL is {ttl}"))?;
+        Sandbox::create(SandboxConfig {
+            program: self.program("sandbox")?,
+            dir: dir.join("sandbox"),
+            log: dir.join("logs/sandbox.log"),
+            port: self.port(SANDBOX_PORT)?,
+            slow: ttl + Duration::from_secs(2),
+        })
+    }
+
+    /// What a service gets as this variable, if it gets any.
+    #[allow(clippy::disallowed_methods, reason = "what the services inherit; no setting of ours")]
+    fn setting(&self, service: &str, name: &str) -> Option<String> {
+        let asked = self.asked(service).filter(|(_, asked, _)| asked == name).map(|(_, _, value)| value.clone()).last();
+        asked.or_else(|| self.inherit_env.then(|| std::env::var(name).ok()).flatten())
+    }
+
+    /// The variables that were asked for, for this service.
+    fn asked<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a (Option<String>, String, String)> {
+        self.env.iter().filter(move |(of, ..)| of.as_ref().is_none_or(|of| of == service))
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        Ok(match &self.binaries {
+            Some(dir) => dir.join(name),
+            None => beside_this_process()?.join(name),
+        })
     }
 
     async fn create_servers(&self, tools: &Tools, dir: &Path) -> Result<(Postgres, Kafka)> {
@@ -166,11 +214,14 @@ impl StackBuilder {
         tokio::try_join!(Postgres::create(tools, postgres), Kafka::create(tools, kafka))
     }
 
-    fn create_services(&self, servers: &SharedServers, prefix: &str, dir: &Path, keys: &Path) -> Result<Vec<Service>> {
-        let binaries = match &self.binaries {
-            Some(dir) => dir.clone(),
-            None => beside_this_process()?,
-        };
+    fn create_services(
+        &self,
+        servers: &SharedServers,
+        sandbox: Option<&Sandbox>,
+        prefix: &str,
+        dir: &Path,
+        keys: &Path,
+    ) -> Result<Vec<Service>> {
         let mut services: Vec<Service> = Vec::new();
         for spec in self.services.iter().flat_map(|(spec, count)| std::iter::repeat_n(*spec, *count)) {
             let nth = 1 + services.iter().filter(|service| service.spec == spec).count();
@@ -180,7 +231,7 @@ impl StackBuilder {
                 (format!("{}-{nth}", spec.name), [Port::free()?, Port::free()?])
             };
             let [grpc, ops] = ports.each_ref().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())));
-            let program = binaries.join(spec.name);
+            let program = self.program(spec.name)?;
             ensure!(program.exists(), "{} is missing: cargo build -p {}", program.display(), spec.name);
 
             let database_url = postgres::database_url(&servers.postgres_url, &database_name(prefix, spec.name))?;
@@ -201,9 +252,13 @@ impl StackBuilder {
             if !prefix.is_empty() {
                 process.env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
             }
-            let concerned = |service: &Option<String>| service.as_ref().is_none_or(|service| service == spec.name);
-            let asked = self.env.iter().filter(|(service, ..)| concerned(service));
-            process.env.extend(asked.map(|(_, name, value)| (name.clone(), value.clone())));
+            // Whoever names another provider means it.
+            let elsewhere = || self.setting(PAYMENTS, "STRIPE_API_BASE").is_some();
+            if let Some(sandbox) = sandbox.filter(|_| spec.name == PAYMENTS && !elsewhere()) {
+                process.env.push(("STRIPE_API_BASE".to_owned(), sandbox.url()));
+                process.env.push(("STRIPE_SECRET_KEY".to_owned(), sandbox::SECRET_KEY.to_owned()));
+            }
+            process.env.extend(self.asked(spec.name).map(|(_, name, value)| (name.clone(), value.clone())));
 
             let process = Process::new(process)?;
             services.push(Service { spec, process, grpc, ops, database_url, _ports: ports });

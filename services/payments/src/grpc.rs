@@ -1,0 +1,158 @@
+//! The API: requests checked and turned into commands, states and refusals turned into answers. Decides nothing.
+
+use std::time::Duration;
+
+use contracts::payments::v1::{
+    self as api, CreatePaymentRequest, CreatePaymentResponse, GetPaymentRequest, GetPaymentResponse,
+    ListPaymentsRequest, ListPaymentsResponse, payment_service_server::PaymentService,
+};
+use shared::{
+    command::{Done, Envelope, Lane},
+    db::Pool,
+    grpc::{Call, Caller, Fault, Fields, Listing},
+    jobs::{Jobs as _, Runner},
+    user::UserId,
+};
+use tokio::time::{Instant, timeout_at};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::{Account, Command, PaymentId, Payments, Refusal},
+    events::payment_message,
+    jobs::Asker,
+    provider::Provider,
+    store,
+};
+
+/// Serves `ticketing.payments.v1.PaymentService`.
+pub(crate) struct Api<P> {
+    lane: Lane<Payments>,
+    pool: Pool,
+    asking: Runner<Payments, Asker<P>>,
+    provider: &'static str,
+}
+
+/// How long a caller waits for the provider's answer at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is left of a caller's time for the answer that there is no answer yet.
+const MARGIN: Duration = Duration::from_millis(200);
+/// Characters of a payment method's name.
+const METHOD_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
+
+impl<P: Provider> Api<P> {
+    /// Commands go to the lane, reads to the pool, and the provider of that name is asked by the runner.
+    pub(crate) fn new(
+        lane: Lane<Payments>,
+        pool: Pool,
+        asking: Runner<Payments, Asker<P>>,
+        provider: &'static str,
+    ) -> Self {
+        Self { lane, pool, asking, provider }
+    }
+
+    async fn find(&self, id: PaymentId, user: Option<&UserId>) -> Result<api::Payment, Fault> {
+        let mut conn = self.pool.get().await?;
+        let found = store::find(&mut conn, id, user).await?;
+        let (order, payment) = found.ok_or_else(|| Fault::not_found("there is no such payment"))?;
+        Ok(payment_message(&order, &payment))
+    }
+
+    /// Asks the provider about what `command` has just recorded, and waits for what comes of it as long as there is time.
+    /// `None`: nothing yet. The question is asked to its end all the same, or by the timers once its lease is over.
+    async fn ask(&self, state: &Option<Account>, command: &Command, call: &Call, until: Instant) -> Option<Account> {
+        let question = Payments::job(state, command)?;
+        let place = timeout_at(until, self.asking.place()).await.ok()?;
+        let told = self.asking.start(question, call.trace.clone(), place);
+        timeout_at(until, told).await.ok()?.ok()?
+    }
+}
+
+/// Whose payments a caller may see: their own, or, of operators, everyone's.
+fn seen_by(caller: &Caller) -> Option<&UserId> {
+    (!caller.operator).then_some(&caller.user)
+}
+
+#[tonic::async_trait]
+impl<P: Provider> PaymentService for Api<P> {
+    async fn create_payment(
+        &self,
+        request: Request<CreatePaymentRequest>,
+    ) -> Result<Response<CreatePaymentResponse>, Status> {
+        let call = Call::of(&request)?;
+        let until = (Instant::now() + PATIENCE).min(call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline));
+        let mut request = request.into_inner();
+        let mut fields = Fields::new();
+        let order = fields.id("order_id", &request.order_id);
+        let method = fields.text("payment_method", &request.payment_method, METHOD_CHARS);
+        let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
+        let (order, method, request_id) = fields.finish(|| Some((order?, method?, request_id?)))?;
+
+        let id = PaymentId::new();
+        // What makes two requests the same is all but the id itself.
+        request.request_id = None;
+        let claim = call.claim("CreatePayment", request_id, &request, id);
+        let (user, provider) = (call.caller.user.clone(), self.provider.to_owned());
+        let command = Command::Pay { id, order, user, method, provider };
+        let envelope = || Envelope::new(command.clone(), call.trace.clone()).once(claim.clone());
+        // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
+        let unheard = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
+        let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
+        let state = match done.map_err(|failure| failure.fault(fault))? {
+            Done::Now(state) => self.ask(&state, &command, &call, until).await.or(state),
+            // Its id was claimed by this very caller.
+            Done::Before(id) => {
+                let payment = self.find(PaymentId::from_uuid(id), None).await?;
+                return Ok(Response::new(CreatePaymentResponse { payment: Some(payment) }));
+            }
+        };
+        let payment = state.as_ref().and_then(|account| Some((&account.order, account.payment(id)?)));
+        let (order, payment) = payment.ok_or_else(Fault::internal)?;
+        Ok(Response::new(CreatePaymentResponse { payment: Some(payment_message(order, payment)) }))
+    }
+
+    async fn get_payment(&self, request: Request<GetPaymentRequest>) -> Result<Response<GetPaymentResponse>, Status> {
+        let call = Call::of(&request)?;
+        let mut fields = Fields::new();
+        let id = fields.id("id", &request.get_ref().id);
+        let id = fields.finish(|| id)?;
+        Ok(Response::new(GetPaymentResponse { payment: Some(self.find(id, seen_by(&call.caller)).await?) }))
+    }
+
+    async fn list_payments(
+        &self,
+        request: Request<ListPaymentsRequest>,
+    ) -> Result<Response<ListPaymentsResponse>, Status> {
+        let call = Call::of(&request)?;
+        let request = request.into_inner();
+        let named = request.order_id.as_deref();
+        let listing = Listing::new("ListPayments", &call.caller.user).filter("order_id", named);
+        let mut fields = Fields::new();
+        let order = fields.optional_id("order_id", named);
+        let page = fields.page(&listing, request.page_size, &request.page_token);
+        let (order, page) = fields.finish(|| Some((order?, page?)))?;
+
+        let user = seen_by(&call.caller).map(UserId::as_str);
+        let mut conn = self.pool.get().await.map_err(Fault::from)?;
+        let mut found = store::list(&mut conn, user, order, &page).await.map_err(Fault::from)?;
+        let next_page_token = listing.cut(&page, &mut found, |(_, payment)| payment.id);
+        let payments = found.iter().map(|(order, payment)| payment_message(order, payment)).collect();
+        Ok(Response::new(ListPaymentsResponse { payments, next_page_token }))
+    }
+}
+
+fn fault(refusal: Refusal) -> Fault {
+    const SOON: Duration = Duration::from_secs(1);
+    match refusal {
+        Refusal::NotFound => Fault::not_found("there is no such order, as far as is known").retry_after(SOON),
+        Refusal::NotPayableYet => {
+            Fault::failed_precondition("ORDER_NOT_PAYABLE", "the order holds no stock yet").retry_after(SOON)
+        }
+        Refusal::NotPayable => Fault::failed_precondition("ORDER_NOT_PAYABLE", "the order has ended"),
+        Refusal::AlreadyPaid => Fault::failed_precondition("ALREADY_PAID", "the order was paid"),
+        Refusal::PaymentInProgress => {
+            Fault::failed_precondition("PAYMENT_IN_PROGRESS", "a payment of this order has begun").retry_after(SOON)
+        }
+        // Of the provider's answers alone.
+        Refusal::NoSuchPayment | Refusal::Contradiction => Fault::internal(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Asking the provider: what an account says is to be asked, and what its answer means. Decides nothing, and takes no
+//! silence for an answer.
+
+use std::time::Duration;
+
+use shared::{
+    clock::{self, Timestamp},
+    jobs::{Jobs, Worker},
+    telemetry::TraceContext,
+};
+use tokio::time::Instant;
+
+use crate::{
+    domain::{Account, Answer, Command, OrderId, Payment, PaymentId, Payments, Status},
+    provider::{Call, Charge, Outcome, Provider, Refund, Refunded, Trouble, Why},
+};
+
+/// How long the provider may take to answer, however often it has to be asked for that: less than
+/// [`LEASE`](crate::domain::LEASE), so that nobody else asks meanwhile.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A question for the provider.
+#[derive(Debug)]
+pub struct Question {
+    order: OrderId,
+    payment: PaymentId,
+    about: About,
+    /// It is only looked for what was done, which was before this: asking again would tell no more, or do harm.
+    looking: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum About {
+    Charge(Charge),
+    Refund(Refund),
+}
+
+/// The code of a charge that the provider has definitely never made.
+const NEVER_CHARGED: &str = "never_charged";
+
+impl Jobs for Payments {
+    type Job = Question;
+
+    fn job(state: &Option<Account>, command: &Command) -> Option<Question> {
+        let account = state.as_ref()?;
+        let payment = account.payment(command.payment()?)?;
+        let (order, payment_id) = (account.order.id.uuid(), payment.id.uuid());
+        let about = match payment.status {
+            Status::Pending => About::Charge(Charge {
+                key: key("charge", payment),
+                order_id: order,
+                payment_id,
+                amount: account.order.total,
+                method: payment.method.clone(),
+            }),
+            Status::RefundPending => About::Refund(Refund {
+                key: key("refund", payment),
+                order_id: order,
+                payment_id,
+                charge: payment.reference.clone()?,
+                amount: account.order.total,
+            }),
+            Status::Succeeded | Status::Failed(_) | Status::Refunded => return None,
+        };
+        Some(Question { order: account.order.id, payment: payment.id, about, looking: payment.calls.looking })
+    }
+}
+
+/// By which a provider does something once.
+fn key(operation: &str, payment: &Payment) -> String {
+    format!("{operation}-{}-{}", payment.id, payment.calls.key)
+}
+
+/// Puts questions to a provider.
+pub(crate) struct Asker<P>(pub(crate) P);
+
+impl<P: Provider> Worker<Payments> for Asker<P> {
+    async fn work(&self, question: Question, trace: &TraceContext) -> Command {
+        let call = Call { deadline: Instant::now() + LIMIT, trace: trace.clone() };
+        let Self(provider) = self;
+        let answer = match (&question.about, question.looking) {
+            (About::Charge(charge), None) => provider.charge(charge, &call).await.map_or_else(unclear, outcome),
+            (About::Charge(charge), Some(since)) => {
+                let age = (clock::now() - since).to_std().unwrap_or_default();
+                let found = provider.find_charge(charge, age, &call).await;
+                let nothing = || Answer::Declined { reason: NEVER_CHARGED.to_owned() };
+                found.map_or_else(unclear, |found| found.map_or_else(nothing, outcome))
+            }
+            (About::Refund(refund), None) => provider.refund(refund, &call).await.map_or_else(unclear, refunded),
+            (About::Refund(refund), Some(_)) => {
+                let found = provider.find_refund(refund, &call).await;
+                found.map_or_else(unclear, |found| found.map_or(Answer::KeySpent, refunded))
+            }
+        };
+        Command::Heard { order: question.order, payment: question.payment, answer }
+    }
+}
+
+fn outcome(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Succeeded { reference } => Answer::Charged { reference },
+        Outcome::Declined { code } => Answer::Declined { reason: code },
+    }
+}
+
+fn refunded(_: Refunded) -> Answer {
+    Answer::Refunded
+}
+
+fn unclear(trouble: Trouble) -> Answer {
+    match trouble {
+        Trouble::Unclear { why: Why::AnswerKept, .. } => Answer::Stuck,
+        Trouble::Unclear { retry_after, .. } => Answer::Unsettled { retry_after },
+        Trouble::Broken { .. } => Answer::Unsettled { retry_after: None },
+    }
+}

@@ -1,0 +1,372 @@
+//! How accounts and their payments are kept: loading and saving a batch, claiming what the provider is to be asked
+//! again, and the reads of the API.
+
+use std::collections::HashMap;
+
+use diesel::{
+    ExpressionMethods, JoinOnDsl, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
+    pg::Pg,
+    sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use shared::{
+    clock::Timestamp,
+    command::{Rows, Store, WorkingSet, in_lock_order},
+    db::{Corrupt, Fixed, Prepared},
+    grpc::Page,
+    money::Money,
+    telemetry::TraceContext,
+    timers::{Due, Timed},
+    user::UserId,
+    version::Version,
+};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Account, Calls, Command, Order, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
+    schema::{accounts, payments},
+};
+
+/// What a batch is about: accounts, each with all its payments.
+pub struct Loaded {
+    accounts: Rows<OrderId, Account>,
+    /// The accounts as they are stored: what didn't change is not written.
+    stored: HashMap<OrderId, Account>,
+}
+
+impl WorkingSet<Payments> for Loaded {
+    fn state(&self, command: &Command) -> Option<Account> {
+        self.accounts.get(command.order()).cloned()
+    }
+
+    fn replace(&mut self, command: &Command, state: Option<Account>) {
+        if let Some(account) = state {
+            self.accounts.put(command.order(), account);
+        }
+    }
+}
+
+impl Store for Payments {
+    type Loaded = Loaded;
+
+    async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
+        let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
+        let roots = accounts::table
+            .filter(accounts::order_id.eq_any(&ids))
+            .order(accounts::order_id)
+            .select(AccountRow::as_select())
+            .for_update()
+            .load(&mut &*conn);
+        let children = payments::table
+            .filter(payments::order_id.eq_any(&ids))
+            .order(payments::id)
+            .select(PaymentRow::as_select())
+            .load(&mut &*conn);
+        let (roots, children) = futures_util::try_join!(roots, children)?;
+        let mut stored: HashMap<OrderId, Account> = HashMap::with_capacity(roots.len());
+        for root in roots {
+            let account = Account::try_from(root)?;
+            stored.insert(account.order.id, account);
+        }
+        for child in children {
+            let order = OrderId::from_uuid(child.order_id);
+            let payment = Payment::try_from(child)?;
+            if let Some(account) = stored.get_mut(&order) {
+                account.payments.push(payment);
+            }
+        }
+        Ok(Loaded { accounts: Rows::new(stored.clone()), stored })
+    }
+
+    async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
+        let changed = loaded.accounts.changed();
+        let before = |account: &Account| loaded.stored.get(&account.order.id);
+        let accounts: Vec<&Account> = changed
+            .iter()
+            .copied()
+            .filter(|now| before(now).is_none_or(|before| (&before.order, before.version) != (&now.order, now.version)))
+            .collect();
+        let payments: Vec<(&Order, &Payment)> = changed
+            .iter()
+            .copied()
+            .flat_map(|account| account.payments.iter().map(move |payment| (account, payment)))
+            .filter(|(account, now)| before(account).and_then(|before| before.payment(now.id)) != Some(*now))
+            .map(|(account, payment)| (&account.order, payment))
+            .collect();
+        futures_util::try_join!(save_accounts(conn, &accounts), save_payments(conn, &payments))?;
+        Ok(())
+    }
+}
+
+struct SaveAccounts;
+impl Fixed for SaveAccounts {
+    const SQL: &'static str = "\
+        INSERT INTO accounts (order_id, user_id, currency, total, order_status, order_version, traceparent, \
+            tracestate, version) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+        ON CONFLICT (order_id) DO UPDATE SET order_status = excluded.order_status, \
+            order_version = excluded.order_version, version = excluded.version";
+}
+
+async fn save_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let orders = || rows.iter().map(|row| &row.order);
+    Prepared::<SaveAccounts, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(orders().map(|order| order.user.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(orders().map(|order| order.total.currency_code()).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(orders().map(|order| order.total.minor_units()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(orders().map(|order| order_code(order.status)).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(orders().map(|order| order.trace.traceparent()).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(orders().map(|order| order.trace.tracestate()).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct SavePayments;
+impl Fixed for SavePayments {
+    const SQL: &'static str = "\
+        INSERT INTO payments (id, order_id, user_id, method, status, failure_reason, provider, provider_reference, \
+            tries, key_number, keyed_at, looking_since, next_try_at, version, created_at, updated_at) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+        ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_reason = excluded.failure_reason, \
+            provider_reference = excluded.provider_reference, tries = excluded.tries, \
+            key_number = excluded.key_number, keyed_at = excluded.keyed_at, looking_since = excluded.looking_since, \
+            next_try_at = excluded.next_try_at,            version = excluded.version, updated_at = excluded.updated_at";
+}
+
+async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    Prepared::<SavePayments, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SqlUuid>, _>(rows.iter().map(|(order, _)| order.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|(order, _)| order.user.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|(_, row)| &row.method).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|(_, row)| status_code(&row.status).0).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(
+                rows.iter().map(|(_, row)| status_code(&row.status).1).collect::<Vec<_>>(),
+            )
+            .bind::<Array<Text>, _>(rows.iter().map(|(_, row)| &row.provider).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|(_, row)| row.reference.as_deref()).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| number(row.calls.tries)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| number(row.calls.key)).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.keyed).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, row)| row.calls.looking).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.next).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|(_, row)| row.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.created_at).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct ClaimDue;
+impl Fixed for ClaimDue {
+    // Accounts are what is locked everywhere else, so they are here.
+    const SQL: &'static str = "\
+        SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
+        FROM payments due JOIN accounts account USING (order_id) \
+        WHERE due.status IN (1, 4) AND due.next_try_at <= clock_timestamp() \
+        ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account SKIP LOCKED";
+}
+
+#[derive(QueryableByName)]
+struct DueRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    order_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    next_try_at: Timestamp,
+    #[diesel(sql_type = Text)]
+    traceparent: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    tracestate: Option<String>,
+}
+
+impl Timed for Payments {
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
+        let rows: Vec<DueRow> =
+            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+        let due = rows.into_iter().map(|row| Due {
+            command: Command::Ask { order: OrderId::from_uuid(row.order_id), payment: PaymentId::from_uuid(row.id) },
+            at: row.next_try_at,
+            trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
+        });
+        Ok(due.collect())
+    }
+}
+
+/// One payment and its order, if there is such and it is this user's, or anybody's if none is named.
+pub(crate) async fn find(
+    conn: &mut AsyncPgConnection,
+    id: PaymentId,
+    user: Option<&UserId>,
+) -> QueryResult<Option<(Order, Payment)>> {
+    let rows: Vec<(PaymentRow, AccountRow)> = payments::table
+        .inner_join(accounts::table.on(accounts::order_id.eq(payments::order_id)))
+        .filter(payments::id.eq(id.uuid()))
+        .select((PaymentRow::as_select(), AccountRow::as_select()))
+        .load(conn)
+        .await?;
+    let found = rows.into_iter().map(read).next().transpose()?;
+    Ok(found.filter(|(order, _)| user.is_none_or(|user| order.user == *user)))
+}
+
+/// A page of payments, of one user or of all, of one order or of any, newest first, and one more if there is one.
+pub(crate) async fn list(
+    conn: &mut AsyncPgConnection,
+    user: Option<&str>,
+    order: Option<OrderId>,
+    page: &Page,
+) -> QueryResult<Vec<(Order, Payment)>> {
+    let mut query = payments::table
+        .inner_join(accounts::table.on(accounts::order_id.eq(payments::order_id)))
+        .order(payments::id.desc())
+        .limit(page.fetch())
+        .select((PaymentRow::as_select(), AccountRow::as_select()))
+        .into_boxed();
+    if let Some(user) = user {
+        query = query.filter(payments::user_id.eq(user.to_owned()));
+    }
+    if let Some(order) = order {
+        query = query.filter(payments::order_id.eq(order.uuid()));
+    }
+    if let Some(after) = page.after {
+        query = query.filter(payments::id.lt(after));
+    }
+    let rows: Vec<(PaymentRow, AccountRow)> = query.load(conn).await?;
+    Ok(rows.into_iter().map(read).collect::<Result<_, _>>()?)
+}
+
+fn read((payment, account): (PaymentRow, AccountRow)) -> Result<(Order, Payment), Corrupt> {
+    Ok((Account::try_from(account)?.order, payment.try_into()?))
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = accounts, check_for_backend(Pg))]
+struct AccountRow {
+    order_id: Uuid,
+    user_id: String,
+    currency: String,
+    total: i64,
+    order_status: i16,
+    order_version: i64,
+    traceparent: String,
+    tracestate: Option<String>,
+    version: i64,
+}
+
+/// Without its payments.
+impl TryFrom<AccountRow> for Account {
+    type Error = Corrupt;
+
+    fn try_from(row: AccountRow) -> Result<Self, Corrupt> {
+        let order = Order {
+            id: OrderId::from_uuid(row.order_id),
+            user: UserId::from_stored(&row.user_id),
+            total: Money::from_code(&row.currency, row.total).map_err(|_| Corrupt("accounts.currency"))?,
+            status: order_status(row.order_status).ok_or(Corrupt("accounts.order_status"))?,
+            version: Version::from_i64(row.order_version),
+            trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref())
+                .ok_or(Corrupt("accounts.traceparent"))?,
+        };
+        Ok(Self { order, payments: Vec::new(), version: Version::from_i64(row.version) })
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = payments, check_for_backend(Pg))]
+struct PaymentRow {
+    id: Uuid,
+    order_id: Uuid,
+    method: String,
+    status: i16,
+    failure_reason: Option<String>,
+    provider: String,
+    provider_reference: Option<String>,
+    tries: i32,
+    key_number: i32,
+    keyed_at: Timestamp,
+    looking_since: Option<Timestamp>,
+    next_try_at: Timestamp,
+    version: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl TryFrom<PaymentRow> for Payment {
+    type Error = Corrupt;
+
+    fn try_from(row: PaymentRow) -> Result<Self, Corrupt> {
+        Ok(Self {
+            id: PaymentId::from_uuid(row.id),
+            method: row.method,
+            status: status_of(row.status, row.failure_reason).ok_or(Corrupt("payments.status"))?,
+            provider: row.provider,
+            reference: row.provider_reference,
+            calls: Calls {
+                tries: u32::try_from(row.tries).map_err(|_| Corrupt("payments.tries"))?,
+                key: u32::try_from(row.key_number).map_err(|_| Corrupt("payments.key_number"))?,
+                keyed: row.keyed_at,
+                looking: row.looking_since,
+                next: row.next_try_at,
+            },
+            version: Version::from_i64(row.version),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// A status as its columns hold it: the status, and of a failed payment the reason.
+fn status_code(status: &Status) -> (i16, Option<&str>) {
+    match status {
+        Status::Pending => (1, None),
+        Status::Succeeded => (2, None),
+        Status::Failed(reason) => (3, Some(reason)),
+        Status::RefundPending => (4, None),
+        Status::Refunded => (5, None),
+    }
+}
+
+fn status_of(status: i16, reason: Option<String>) -> Option<Status> {
+    Some(match (status, reason) {
+        (1, None) => Status::Pending,
+        (2, None) => Status::Succeeded,
+        (3, Some(reason)) => Status::Failed(reason),
+        (4, None) => Status::RefundPending,
+        (5, None) => Status::Refunded,
+        _ => return None,
+    })
+}
+
+fn order_code(status: OrderStatus) -> i16 {
+    match status {
+        OrderStatus::Created => 1,
+        OrderStatus::AwaitingPayment => 2,
+        OrderStatus::Completed => 3,
+        OrderStatus::Cancelled => 4,
+    }
+}
+
+fn order_status(code: i16) -> Option<OrderStatus> {
+    Some(match code {
+        1 => OrderStatus::Created,
+        2 => OrderStatus::AwaitingPayment,
+        3 => OrderStatus::Completed,
+        4 => OrderStatus::Cancelled,
+        _ => return None,
+    })
+}
