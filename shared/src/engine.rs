@@ -22,6 +22,7 @@ use crate::{
     command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
     config::CommonConfig,
     db::{self, Conn, Database, Fixed, Pool, Prepared},
+    feed::{self, Feed, FeedMetrics, Tail},
     grpc::{self, BindError, Health, ServeError, Server, Verifier},
     inbox::{Consumer, ConsumerConfig, InboxMetrics, Subscription},
     jobs::{JobMetrics, Jobs, Runner, Worker},
@@ -210,6 +211,15 @@ impl<S: Service> Engine<S> {
         self.background.push((name, Box::new(|stop| Box::pin(timers.run(stop)))));
         self.finish = Some(Box::new(|within| Box::pin(async move { finished.finish(within).await })));
         (self, runner)
+    }
+
+    /// Lets callers watch what this service's topic tells: states, as `read` finds them in its messages.
+    #[must_use]
+    pub fn with_feed<T: Clone + Send + Sync + 'static>(mut self, read: feed::Read<T>) -> (Self, Feed<T>) {
+        let feed = Feed::new(self.config.limits.watches, FeedMetrics::new(&self.metrics));
+        let tail = Tail::new(self.kafka.clone(), self.plan.topic, read, feed.clone());
+        self.background.push(("the feed", Box::new(|stop| Box::pin(tail.run(stop)))));
+        (self, feed)
     }
 
     fn timers(&self, name: &'static str) -> Timers<S>

@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod db;
 pub mod engine;
+pub mod feed;
 pub mod grpc;
 pub mod id;
 pub mod inbox;

@@ -82,6 +82,12 @@ pub fn react_to_expiration(delivery: &Delivery<'_>) -> Result<Vec<Command>, Unde
     })
 }
 
+/// What a message of this service's own tells of an order, for those who watch it.
+pub fn read_own(delivery: &Delivery<'_>) -> Result<Option<(Version, api::Order)>, Undecodable> {
+    let event = OrderEvent::decode(delivery.payload)?;
+    Ok(event.order.map(|order| (Version::from_i64(event.version), order)))
+}
+
 impl Publish for Orders {
     fn publish(state: &State, event: &Event) -> Option<Message> {
         let (kind, change) = match event {

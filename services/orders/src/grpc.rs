@@ -10,10 +10,12 @@ use contracts::orders::v1::{
 use shared::{
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
+    feed::{Feed, follow},
     grpc::{Call, Caller, Fault, FieldFault, Fields, Listing},
     user::UserId,
+    version::Version,
 };
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -26,13 +28,15 @@ use crate::{
 pub(crate) struct Api {
     lane: Lane<Orders>,
     pool: Pool,
+    feed: Feed<api::Order>,
     order_ttl: Duration,
 }
 
 impl Api {
-    /// Commands go to the lane, reads to the pool; an order waits for `order_ttl` to be paid.
-    pub(crate) fn new(lane: Lane<Orders>, pool: Pool, order_ttl: Duration) -> Self {
-        Self { lane, pool, order_ttl }
+    /// Commands go to the lane, reads to the pool, and the feed tells of changes; an order waits for `order_ttl` to be
+    /// paid.
+    pub(crate) fn new(lane: Lane<Orders>, pool: Pool, feed: Feed<api::Order>, order_ttl: Duration) -> Self {
+        Self { lane, pool, feed, order_ttl }
     }
 
     /// The answer to a command that was done: the order as it is now.
@@ -41,14 +45,8 @@ impl Api {
             Done::Now(State { order: Some(order), .. }) => Ok(order_message(&order)),
             Done::Now(State { order: None, .. }) => Err(not_found()),
             // Its id was claimed by this very caller.
-            Done::Before(id) => self.find(OrderId::from_uuid(id), None).await,
+            Done::Before(id) => find(&self.pool, OrderId::from_uuid(id), None).await,
         }
-    }
-
-    async fn find(&self, id: OrderId, user: Option<&UserId>) -> Result<api::Order, Fault> {
-        let mut conn = self.pool.get().await?;
-        let found = store::find(&mut conn, id, user).await?;
-        found.as_ref().map(order_message).ok_or_else(not_found)
     }
 }
 
@@ -99,7 +97,7 @@ impl OrderService for Api {
         let mut fields = Fields::new();
         let id = fields.id("id", &request.get_ref().id);
         let id = fields.finish(|| id)?;
-        Ok(Response::new(GetOrderResponse { order: Some(self.find(id, seen_by(&call.caller)).await?) }))
+        Ok(Response::new(GetOrderResponse { order: Some(find(&self.pool, id, seen_by(&call.caller)).await?) }))
     }
 
     async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersResponse>, Status> {
@@ -139,8 +137,43 @@ impl OrderService for Api {
 
     type WatchOrderStream = Pin<Box<dyn Stream<Item = Result<WatchOrderResponse, Status>> + Send>>;
 
-    async fn watch_order(&self, _: Request<WatchOrderRequest>) -> Result<Response<Self::WatchOrderStream>, Status> {
-        Err(Status::unimplemented("watching orders is not served by this version: poll GetOrder"))
+    async fn watch_order(
+        &self,
+        request: Request<WatchOrderRequest>,
+    ) -> Result<Response<Self::WatchOrderStream>, Status> {
+        let call = Call::of(&request)?;
+        let request = request.into_inner();
+        let mut fields = Fields::new();
+        let id = fields.id("id", &request.id);
+        let after = fields.number("after_version", request.after_version.unwrap_or(0), 0..=i64::MAX);
+        let (id, after) = fields.finish(|| Some((id?, after?)))?;
+
+        let user = seen_by(&call.caller).cloned();
+        // Whose it is doesn't change, so that this is asked once.
+        find(&self.pool, id, user.as_ref()).await?;
+        let watch = self.feed.watch(&id.to_string()).map_err(Fault::from)?;
+        let pool = self.pool.clone();
+        let read = move || {
+            let pool = pool.clone();
+            async move { find(&pool, id, None).await.map(|order| (Version::from_i64(order.version), order)) }
+        };
+        let states = follow(watch, Version::from_i64(after), read, has_ended);
+        let answers = states.map(|state| Ok(WatchOrderResponse { order: Some(state?) }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// An order as its buyer sees it, if there is such and it is this user's, or anybody's if none is named.
+async fn find(pool: &Pool, id: OrderId, user: Option<&UserId>) -> Result<api::Order, Fault> {
+    let mut conn = pool.get().await?;
+    let found = store::find(&mut conn, id, user).await?;
+    found.as_ref().map(order_message).ok_or_else(not_found)
+}
+
+fn has_ended(order: &api::Order) -> bool {
+    match order.status() {
+        api::OrderStatus::Completed | api::OrderStatus::Cancelled => true,
+        api::OrderStatus::Unspecified | api::OrderStatus::Created | api::OrderStatus::AwaitingPayment => false,
     }
 }
 

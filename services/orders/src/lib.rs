@@ -45,8 +45,8 @@ const PLAN: Plan<Orders> = Plan {
 ///
 /// A port is taken, or a part of the engine ended by itself.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let engine = Engine::open(PLAN, config.common).await?;
-    let service = OrderServiceServer::new(grpc::Api::new(engine.lane(), engine.pool(), config.order_ttl));
+    let (engine, feed) = Engine::open(PLAN, config.common).await?.with_feed(events::read_own);
+    let service = OrderServiceServer::new(grpc::Api::new(engine.lane(), engine.pool(), feed, config.order_ttl));
     let routes = Routes::new(service.max_decoding_message_size(MAX_MESSAGE_BYTES));
     engine.run(routes, stop).await
 }

@@ -149,6 +149,8 @@ pub struct LimitsConfig {
     pub relay_batch: usize,
     /// The least time from one reading of the outbox to the next.
     pub relay_pace: Duration,
+    /// Streams of changes that callers may have open at once.
+    pub watches: usize,
     /// How long NOT_SERVING is announced before the sources of work stop.
     pub shutdown_grace: Duration,
     /// How long calls that had begun then may take to end.
@@ -338,6 +340,12 @@ impl LimitsConfig {
             "events that the relay publishes at once",
             parse::number(1..=100_000),
         );
+        let watches = settings.get(
+            "WATCHES",
+            Default::To("20000"),
+            "streams of changes that callers may have open at once",
+            parse::number(1..=1_000_000),
+        );
         let shutdown_grace = settings.get(
             "SHUTDOWN_GRACE",
             Default::To("1s"),
@@ -359,6 +367,7 @@ impl LimitsConfig {
             consumer_pace: consumer_pace?,
             relay_batch: relay_batch?,
             relay_pace: relay_pace?,
+            watches: watches?,
             shutdown_grace: shutdown_grace?,
             shutdown_drain: shutdown_drain?,
         })

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{command::Failure, db::PoolError};
+use crate::{command::Failure, db::PoolError, feed::TooMany};
 
 /// The domain of every reason (`google.rpc.ErrorInfo`).
 pub const DOMAIN: &str = "ticketing";
@@ -124,6 +124,13 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// One watch more than this server takes on.
+impl From<TooMany> for Fault {
+    fn from(_: TooMany) -> Self {
+        Self::overloaded()
+    }
+}
 
 /// A read that could not be made.
 impl From<PoolError> for Fault {
