@@ -72,6 +72,9 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
         let client: BaseConsumer = self
             .kafka
             .client()
+            // A name that the library asks for: partitions are assigned by hand and nothing is committed, so that there is
+            // no group of it.
+            .set("group.id", self.kafka.group("feed"))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false")

@@ -12,3 +12,4 @@ mod settings;
 mod stock;
 mod traces;
 mod twice;
+mod watching;
