@@ -5,6 +5,7 @@ use prost::Message as _;
 use shared::{
     command::{Message, Publish},
     inbox::{Delivery, Undecodable},
+    version::Version,
     wire,
 };
 
@@ -25,6 +26,12 @@ pub fn react_to_commands(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undeco
         Some(Asked::Add(add)) => vec![Command::Add { id, by: add.by }],
         None => vec![],
     })
+}
+
+/// What a message of this service's own tells of a counter, for those who watch it.
+pub fn read_own(delivery: &Delivery<'_>) -> Result<Option<(Version, api::Counter)>, Undecodable> {
+    let event = CounterEvent::decode(delivery.payload)?;
+    Ok(event.counter.map(|counter| (Version::from_i64(event.version), counter)))
 }
 
 impl Publish for Counters {

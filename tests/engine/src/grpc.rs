@@ -5,10 +5,12 @@ use std::pin::Pin;
 use shared::{
     command::{Done, Envelope, Lane},
     db::Pool,
+    feed::{Feed, follow},
     grpc::{Call, Fault, Fields, Listing},
+    version::Version,
 };
-use tokio_stream::Stream;
-use tonic::{Code, Request, Response, Status};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
 
 use crate::{
     counter::v1::{
@@ -25,12 +27,13 @@ use crate::{
 pub(crate) struct Api {
     lane: Lane<Counters>,
     pool: Pool,
+    feed: Feed<api::Counter>,
 }
 
 impl Api {
-    /// Commands go to the lane, reads to the pool.
-    pub(crate) fn new(lane: Lane<Counters>, pool: Pool) -> Self {
-        Self { lane, pool }
+    /// Commands go to the lane, reads to the pool, and the feed tells of changes.
+    pub(crate) fn new(lane: Lane<Counters>, pool: Pool, feed: Feed<api::Counter>) -> Self {
+        Self { lane, pool, feed }
     }
 
     async fn submit(&self, call: &Call, envelope: Envelope<Command>) -> Result<api::Counter, Fault> {
@@ -39,14 +42,8 @@ impl Api {
         match done {
             Done::Now(Some(counter)) => Ok(counter_message(&counter)),
             Done::Now(None) => Err(not_found()),
-            Done::Before(id) => self.find(CounterId::from_uuid(id)).await,
+            Done::Before(id) => find(&self.pool, CounterId::from_uuid(id)).await,
         }
-    }
-
-    async fn find(&self, id: CounterId) -> Result<api::Counter, Fault> {
-        let mut conn = self.pool.get().await?;
-        let found: Option<Counter> = store::find(&mut conn, id).await.map_err(Fault::from)?;
-        found.as_ref().map(counter_message).ok_or_else(not_found)
     }
 }
 
@@ -88,7 +85,7 @@ impl CounterService for Api {
         let mut fields = Fields::new();
         let id = fields.id("id", &request.get_ref().id);
         let id = fields.finish(|| id)?;
-        Ok(Response::new(GetCounterResponse { counter: Some(self.find(id).await?) }))
+        Ok(Response::new(GetCounterResponse { counter: Some(find(&self.pool, id).await?) }))
     }
 
     async fn list_counters(
@@ -115,11 +112,27 @@ impl CounterService for Api {
 
     async fn watch_counter(
         &self,
-        _: Request<WatchCounterRequest>,
+        request: Request<WatchCounterRequest>,
     ) -> Result<Response<Self::WatchCounterStream>, Status> {
-        // Watching is orders' alone so far: the engine has no part for it.
-        Err(Fault::new(Code::Unimplemented, "UNIMPLEMENTED", "counters can't be watched").into())
+        let mut fields = Fields::new();
+        let id = fields.id("id", &request.get_ref().id);
+        let id = fields.finish(|| id)?;
+        let watch = self.feed.watch(&id.to_string()).map_err(Fault::from)?;
+        let pool = self.pool.clone();
+        let read = move || {
+            let pool = pool.clone();
+            async move { find(&pool, id).await.map(|counter| (Version::from_i64(counter.version), counter)) }
+        };
+        // There is no last state: a counter can always be moved again, or reset.
+        let states = follow(watch, Version::NONE, read, |_| false);
+        Ok(Response::new(Box::pin(states.map(|state| Ok(WatchCounterResponse { counter: Some(state?) })))))
     }
+}
+
+async fn find(pool: &Pool, id: CounterId) -> Result<api::Counter, Fault> {
+    let mut conn = pool.get().await?;
+    let found: Option<Counter> = store::find(&mut conn, id).await?;
+    found.as_ref().map(counter_message).ok_or_else(not_found)
 }
 
 fn not_found() -> Fault {

@@ -57,8 +57,8 @@ const PLAN: Plan<Counters> = Plan {
 ///
 /// A port is taken, or a part of the engine ended by itself.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let engine = Engine::open(PLAN, config.common).await?.with_timers("resets");
-    let service = CounterServiceServer::new(grpc::Api::new(engine.lane(), engine.pool()));
+    let (engine, feed) = Engine::open(PLAN, config.common).await?.with_timers("resets").with_feed(events::read_own);
+    let service = CounterServiceServer::new(grpc::Api::new(engine.lane(), engine.pool(), feed));
     let routes = Routes::new(service.max_decoding_message_size(MAX_MESSAGE_BYTES));
     engine.run(routes, stop).await
 }

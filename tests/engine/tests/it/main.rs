@@ -7,6 +7,7 @@ mod edge_support;
 
 mod edge_auth;
 mod edge_calls;
+mod feed;
 mod inbox;
 mod inbox_processes;
 mod migrations;

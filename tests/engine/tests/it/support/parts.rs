@@ -7,7 +7,7 @@ use engine_tests::{
     domain::{Command, Counter, Counters, Refusal},
 };
 use shared::{
-    command::{self, CommandMetrics, Done, Envelope, Failure, Lane, LaneConfig},
+    command::{self, CommandMetrics, Done, Envelope, Failure, Lane, LaneConfig, LaneKind},
     db::Database,
     inbox::{Consumer, ConsumerConfig, InboxMetrics},
     ops::Metrics,
@@ -47,7 +47,15 @@ impl Writing {
     pub fn waking(database: &Database, limits: LaneConfig, outbox: Arc<Notify>) -> Self {
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let commands = Arc::new(CommandMetrics::new(&metrics));
-        let (lane, task) = command::lane::<Counters>(limits, TOPIC, database.clone(), commands, outbox, stop.clone());
+        let (lane, task) = command::lane::<Counters>(
+            LaneKind::CALLERS,
+            limits,
+            TOPIC,
+            database.clone(),
+            commands,
+            outbox,
+            stop.clone(),
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(task);
         Self { lane, metrics, stop, tasks }
