@@ -62,14 +62,14 @@ pub async fn run(tools: &Tools, options: Run) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ports are asked first of all: nobody should wait for a build to hear that one is taken.
+/// Ports are taken first of all: nobody should wait for a build to hear that one is in use, or lose one meanwhile.
 async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Stack> {
     let mut builder = Stack::builder().fixed_ports(options.port_offset).inherit_env();
     builder = builder.state(checkout.state(options.port_offset), checkout.keys());
     for spec in &SERVICES {
         builder = builder.service(spec.name)?;
     }
-    builder.check_ports()?;
+    builder.reserve_ports().await?;
     match &options.binaries {
         Some(dir) => builder = builder.binaries(dir),
         None => build(checkout).await?,

@@ -25,7 +25,7 @@ use crate::{
     clock::Timestamp,
     db::{Conn, Database, Fault, Fixed, Prepared},
     inbox::Positions,
-    telemetry::{Span, TraceContext},
+    telemetry::{Span, Spell, TraceContext},
     timers::{Following, Timed, TimerMetrics},
 };
 
@@ -50,7 +50,15 @@ pub(crate) struct Writer<S> {
     lost: watch::Sender<bool>,
     conn: Option<Conn>,
     row: Option<Row>,
+    spells: Spells,
     service: PhantomData<fn() -> S>,
+}
+
+/// What may come again and again for as long as one command is in the way.
+#[derive(Default)]
+struct Spells {
+    halving: Spell,
+    unfired: Spell,
 }
 
 /// The writer's row, as far as it is known.
@@ -103,7 +111,8 @@ impl<S: Service> Writer<S> {
     ) -> Self {
         metrics.introduce(lane);
         let lost = watch::Sender::new(false);
-        Self { lane, publishes, database, metrics, outbox, stop, lost, conn: None, row: None, service: PhantomData }
+        let (conn, row, spells) = (None, None, Spells::default());
+        Self { lane, publishes, database, metrics, outbox, stop, lost, conn, row, spells, service: PhantomData }
     }
 
     /// What its transactions are called in logs, traces and metrics.
@@ -130,6 +139,9 @@ impl<S: Service> Writer<S> {
         patience: Patience,
         answers: bool,
     ) -> Vec<UnitOutcome<S>> {
+        if let Some(over) = self.spells.halving.over(Instant::now().into_std()) {
+            tracing::info!(lane = self.lane, times = over.times, lasted = ?over.lasted, "batches go through whole again");
+        }
         let mut outcomes: Vec<Option<UnitOutcome<S>>> = units.iter().map(|_| None).collect();
         // Parts still to be done, the first on top, and whether they are a search for what is stuck.
         let mut parts = vec![((0..units.len()).collect::<Vec<_>>(), false)];
@@ -185,7 +197,10 @@ impl<S: Service> Writer<S> {
                     record(part[0], outcome);
                 }
                 Err(failed) => {
-                    tracing::info!(lane = self.lane, commands = part.len(), "halving a batch that did not go through");
+                    if let Some(left_out) = self.spells.halving.happens(Instant::now().into_std()) {
+                        let (lane, commands) = (self.lane, part.len());
+                        tracing::info!(lane, commands, left_out, "halving a batch that did not go through");
+                    }
                     self.metrics.halved(self.lane);
                     let second = part.split_off(part.len() / 2);
                     let search = impatient || matches!(failed, Failed::Locked);
@@ -228,6 +243,9 @@ impl<S: Service> Writer<S> {
     where
         S: Timed,
     {
+        if let Some(over) = self.spells.unfired.over(Instant::now().into_std()) {
+            tracing::info!(lane = self.lane, times = over.times, lasted = ?over.lasted, "timers can be fired again");
+        }
         let row = self.ready().await?;
         let Some(conn) = self.conn.as_ref() else { return Err(()) };
         let begun = Instant::now();
@@ -278,7 +296,10 @@ impl<S: Service> Writer<S> {
         timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());
         for outcome in failed.clone() {
-            tracing::error!(lane = self.lane, why = outcome.why(), "a timer can't be fired");
+            // Looked for again at once, and found again.
+            if let Some(left_out) = self.spells.unfired.happens(Instant::now().into_std()) {
+                tracing::error!(lane = self.lane, why = outcome.why(), left_out, "a timer can't be fired");
+            }
         }
         // They stay due, and hold up no other: the next look comes as soon as if nothing had been found.
         Ok(outcomes.len() - failed.count())

@@ -28,7 +28,7 @@ const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 const SESSION: &str = "-c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c jit=off";
 
 /// The sessions of the write path besides: statements are prepared once, often while their tables are empty, and keep
-/// the plan. Measured: a sequential scan or a hash join chosen then costs ten times the latency once the table has
+/// the plan. A sequential scan or a hash join chosen then reads the whole table at every batch once that has
 /// grown; every statement of the write path has an index to go by.
 const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
                       -c enable_mergejoin=off";

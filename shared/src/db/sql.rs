@@ -1,7 +1,7 @@
 //! Statements that stay prepared.
 //!
-//! Diesel's `sql_query` and batch inserts are parsed and planned anew at every call: measured, 0.40 ms against 0.20 ms
-//! a statement. A statement whose text never changes need not be.
+//! Diesel's `sql_query` and batch inserts are parsed and planned anew at every call, which small statements notice
+//! most. A statement whose text never changes need not be.
 
 use std::marker::PhantomData;
 

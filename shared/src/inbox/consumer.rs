@@ -26,6 +26,7 @@ use crate::{
     db::Database,
     kafka::KafkaConfig,
     pace::Pace,
+    telemetry::Spell,
 };
 
 /// The limits of a consumer.
@@ -54,6 +55,8 @@ pub struct Consumer<S: Service> {
     stopped: BTreeSet<i32>,
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
     held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
+    /// Something waits aside.
+    locked: Spell,
 }
 
 struct Waiting<C> {
@@ -87,7 +90,19 @@ impl<S: Service> Consumer<S> {
         let positions = Positions::new(subscription.group, subscription.topic);
         let (stopped, held) = (BTreeSet::new(), BTreeMap::new());
         let pace = Pace::new(config.pace);
-        Self { subscription, config, kafka, database, metrics, writer, positions, pace, stopped, held }
+        Self {
+            subscription,
+            config,
+            kafka,
+            database,
+            metrics,
+            writer,
+            positions,
+            pace,
+            stopped,
+            held,
+            locked: Spell::default(),
+        }
     }
 
     /// Consumes until it is told to stop; finishes the transaction that it is at, and leaves the group.
@@ -133,7 +148,13 @@ impl<S: Service> Consumer<S> {
                     Some(next) => self.take(&client, next, &mut polled).await,
                     None => break,
                 },
-                _ = telling.tick() => self.tell(&client, CommitMode::Async),
+                _ = telling.tick() => {
+                    self.tell(&client, CommitMode::Async);
+                    if let Some(over) = self.locked.over(std::time::Instant::now()) {
+                        let group = self.subscription.group;
+                        tracing::info!(group, times = over.times, lasted = ?over.lasted, "nothing has met a lock for a while");
+                    }
+                }
                 _ = trying.tick(), if !self.held.is_empty() => self.retry_held(&client).await,
             }
         }
@@ -245,11 +266,10 @@ impl<S: Service> Consumer<S> {
                         waiting.push(Waiting { unit, _span: span });
                     }
                     UnitOutcome::Locked => {
-                        tracing::warn!(
-                            group = self.subscription.group,
-                            ?at,
-                            "waits aside for a lock that another holds"
-                        );
+                        if let Some(left_out) = self.locked.happens(std::time::Instant::now()) {
+                            let group = self.subscription.group;
+                            tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds");
+                        }
                         self.pause(client, at.partition);
                         self.held.entry(at.partition).or_default().push(Waiting { unit, _span: span });
                     }

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
@@ -22,8 +23,8 @@ use crate::{
     backoff::Backoff,
     command::{At, Envelope, Unit},
     db::Database,
-    kafka::{KafkaConfig, trace_of},
-    telemetry::{Record, Span},
+    kafka::{Complaints, KafkaConfig, trace_of},
+    telemetry::{Record, Span, Spell},
 };
 
 /// What the poller tells the consumer, in the order in which it happened.
@@ -76,6 +77,9 @@ pub(super) struct Rebalancer<C> {
     /// Partitions assigned since the poller last asked.
     fresh: Mutex<Vec<i32>>,
     stop: CancellationToken,
+    complaints: Complaints,
+    /// The topic isn't there.
+    missing: Spell,
 }
 
 /// How long a call to a broker may take.
@@ -104,6 +108,8 @@ pub(super) fn subscribe<C: Send + 'static>(
         told,
         fresh: Mutex::default(),
         stop,
+        complaints: Complaints::of(subscription.group),
+        missing: Spell::default(),
     };
     let client: Client<C> = kafka
         .client()
@@ -133,6 +139,7 @@ pub(super) fn subscribe<C: Send + 'static>(
 pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Subscription<C>, metrics: &InboxMetrics) {
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
+        context.complaints.watch();
         let mut messages = Vec::new();
         let mut next = client.poll(FIRST);
         // Whatever is there already comes along; nothing is waited for.
@@ -184,8 +191,12 @@ fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metri
 }
 
 impl<C: Send + 'static> ClientContext for Rebalancer<C> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.complaints.log(level, facility, text);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(group = self.group, %error, reason, "Kafka's consumer");
+        self.complaints.error(&error, reason);
     }
 }
 
@@ -282,10 +293,12 @@ impl<C: Send + 'static> Rebalancer<C> {
         match error.rdkafka_error_code() {
             // Its service has yet to make it.
             Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                tracing::info!(group = self.group, topic = self.topic, "the topic isn't there yet");
+                if self.missing.happens(Instant::now()).is_some() {
+                    tracing::info!(group = self.group, topic = self.topic, "the topic isn't there yet");
+                }
             }
             Some(RDKafkaErrorCode::AutoOffsetReset) => self.find_cut(client),
-            _ => tracing::warn!(group = self.group, %error, "polling"),
+            _ => self.complaints.error(error, "polling"),
         }
     }
 

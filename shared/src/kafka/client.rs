@@ -35,6 +35,8 @@ impl KafkaConfig {
             .set("client.id", &self.client_id)
             // A broker that is back is found within a second, not ten.
             .set("reconnect.backoff.max.ms", "1000")
+            // And one that is away is noticed again and again, not forgotten.
+            .set("socket.connection.setup.timeout.ms", "10000")
             .set("socket.nagle.disable", "true")
             .set("topic.metadata.refresh.interval.ms", "60000")
             // Local brokers may resolve to both families and listen on one.

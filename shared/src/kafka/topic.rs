@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::KafkaConfig;
+use super::{KafkaConfig, complaints::Asking};
 use crate::backoff::Backoff;
 
 /// How a topic is made.
@@ -46,7 +45,7 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
     if let Some(partitions) = partition_count(kafka, &topic).await? {
         return Ok(partitions);
     }
-    let admin: AdminClient<DefaultClientContext> = kafka.client().create()?;
+    let admin: AdminClient<Asking> = kafka.client().create_with_context(Asking)?;
     let new = NewTopic::new(&topic, config.partitions, TopicReplication::Fixed(config.replication))
         // The topics are the system's memory: nothing is ever dropped from them.
         .set("cleanup.policy", "delete")
@@ -77,7 +76,7 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
 ///
 /// No broker answered within 5 s.
 pub async fn partition_count(kafka: &KafkaConfig, topic: &str) -> Result<Option<i32>, TopicError> {
-    let client: BaseConsumer = kafka.client().create()?;
+    let client: BaseConsumer<Asking> = kafka.client().create_with_context(Asking)?;
     let topic = topic.to_owned();
     let count = tokio::task::spawn_blocking(move || {
         let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;

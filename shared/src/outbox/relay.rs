@@ -186,6 +186,7 @@ impl Relay {
         let mut last: Option<Instant> = None;
         loop {
             pace.begin().await;
+            leader.producer.watch();
             let read_at = Instant::now();
             // What others keep writing is another's to publish.
             if stop.is_cancelled()
@@ -292,6 +293,7 @@ impl Leader<'_> {
                 }
                 _ = renewal.tick() => {
                     self.renew().await?;
+                    self.producer.watch();
                     if let Some((code, reason)) = self.producer.fatal() {
                         return Err(Interrupted::Fatal(format!("{code}: {reason}")));
                     }

@@ -8,8 +8,10 @@ mod current;
 mod log;
 mod setup;
 mod span;
+mod spell;
 
 pub use context::TraceContext;
 pub use current::{InSpan, current};
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};
+pub(crate) use spell::Spell;

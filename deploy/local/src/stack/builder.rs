@@ -1,6 +1,7 @@
 //! What a stack is made of. In: services, replicas, variables, servers, ports. Out: a [`Stack`] with everything in place to be started.
 //! It starts nothing that stays.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,9 +35,17 @@ pub struct StackBuilder {
     env: Vec<(Option<String>, String, String)>,
     inherit_env: bool,
     binaries: Option<PathBuf>,
-    fixed_ports: Option<u16>,
+    fixed_ports: Option<FixedPorts>,
     shared: Option<SharedServers>,
     state: Option<(PathBuf, PathBuf)>,
+}
+
+/// The ports of `make run`.
+#[derive(Debug)]
+struct FixedPorts {
+    offset: u16,
+    /// By their numbers in `make run`, once they are taken.
+    reserved: HashMap<u16, Port>,
 }
 
 impl StackBuilder {
@@ -89,7 +98,7 @@ impl StackBuilder {
 
     /// The ports of `make run`, moved by `offset`. Replicas after the first have free ones.
     pub fn fixed_ports(mut self, offset: u16) -> Self {
-        self.fixed_ports = Some(offset);
+        self.fixed_ports = Some(FixedPorts { offset, reserved: HashMap::new() });
         self
     }
 
@@ -105,24 +114,27 @@ impl StackBuilder {
         self
     }
 
-    /// Whether the fixed ports are free.
+    /// Takes the fixed ports now, so that nothing else can have them until the stack is dropped. Else they are taken when it is made.
     ///
     /// # Errors
-    /// Names every one that is in use, and what wants it.
-    pub fn check_ports(&self) -> Result<()> {
-        let Some(offset) = self.fixed_ports else { return Ok(()) };
+    /// Names every one that is in use, what wants it, and who has it.
+    pub async fn reserve_ports(&mut self) -> Result<()> {
+        let has_payments = self.has_payments();
+        let Some(fixed) = self.fixed_ports.as_mut().filter(|fixed| fixed.reserved.is_empty()) else { return Ok(()) };
         let mut wanted = Vec::new();
         if self.shared.is_none() {
             wanted.extend([(POSTGRES_PORT, "Postgres"), (KAFKA_PORT, "Kafka"), (KAFKA_CONTROLLER_PORT, "Kafka")]);
         }
-        if self.has_payments() {
+        if has_payments {
             wanted.push((SANDBOX_PORT, "the sandbox"));
         }
         wanted.extend(
             self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
         );
-        let moved = wanted.into_iter().map(|(port, what)| Ok((moved(port, offset)?, what)));
-        ports::check(&moved.collect::<Result<Vec<_>>>()?)
+        let moved = wanted.iter().map(|(base, what)| Ok((moved(*base, fixed.offset)?, *what)));
+        let ports = ports::reserve(&moved.collect::<Result<Vec<_>>>()?).await?;
+        fixed.reserved = wanted.into_iter().map(|(base, _)| base).zip(ports).collect();
+        Ok(())
     }
 
     fn has_payments(&self) -> bool {
@@ -131,8 +143,8 @@ impl StackBuilder {
 
     /// The port for what has `base` in `make run`.
     fn port(&self, base: u16) -> Result<Port> {
-        match self.fixed_ports {
-            Some(offset) => Ok(Port::fixed(moved(base, offset)?)),
+        match &self.fixed_ports {
+            Some(fixed) => fixed.reserved.get(&base).cloned().with_context(|| format!("port {base} wasn't reserved")),
             None => Port::free(),
         }
     }
@@ -141,8 +153,8 @@ impl StackBuilder {
     ///
     /// # Errors
     /// When a fixed port is in use (it names all that are), a binary is missing, or the servers' data can't be made.
-    pub async fn create(self, tools: &Tools) -> Result<Stack> {
-        self.check_ports()?;
+    pub async fn create(mut self, tools: &Tools) -> Result<Stack> {
+        self.reserve_ports().await?;
         let (temporary, dir, keys) = match &self.state {
             Some((dir, keys)) => (None, std::path::absolute(dir)?, std::path::absolute(keys)?),
             None => {

@@ -7,6 +7,7 @@
 )]
 
 mod common;
+mod ports;
 mod run;
 mod servers;
 mod stack;

@@ -1,0 +1,66 @@
+//! What librdkafka has to say, so that a broker that is away doesn't fill the log.
+
+use std::time::Instant;
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel::{self, Debug, Info, Notice},
+    error::KafkaError,
+};
+
+use crate::telemetry::Spell;
+
+/// A client's complaints: its errors and what it logs as such, which say the same twice, are one thing to be told of.
+#[derive(Debug)]
+pub(crate) struct Complaints {
+    /// Whose they are: a group, or the producer.
+    client: &'static str,
+    spell: Spell,
+}
+
+impl Complaints {
+    pub(crate) fn of(client: &'static str) -> Self {
+        Self { client, spell: Spell::default() }
+    }
+
+    pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
+        if let Some(left_out) = self.spell.happens(Instant::now()) {
+            tracing::warn!(client = self.client, %error, reason, left_out, "Kafka can't be reached as it should");
+        }
+    }
+
+    pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        match level {
+            Debug => tracing::debug!(client = self.client, facility, "librdkafka: {text}"),
+            Notice | Info => tracing::info!(client = self.client, facility, "librdkafka: {text}"),
+            _ => {
+                if let Some(left_out) = self.spell.happens(Instant::now()) {
+                    tracing::warn!(client = self.client, facility, left_out, "librdkafka: {text}");
+                }
+            }
+        }
+    }
+
+    /// Tells when there have been none for a while. To be called every now and then.
+    pub(crate) fn watch(&self) {
+        if let Some(over) = self.spell.over(Instant::now()) {
+            let client = self.client;
+            tracing::info!(client, times = over.times, lasted = ?over.lasted, "Kafka has given no more trouble for a while");
+        }
+    }
+}
+
+/// For a client that lives for one question: whoever asked is given the error.
+pub(super) struct Asking;
+
+impl ClientContext for Asking {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(facility, "librdkafka: {text}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "asking Kafka");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Asking {}
