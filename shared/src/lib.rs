@@ -22,3 +22,8 @@ pub mod timers;
 pub mod user;
 pub mod version;
 pub mod wire;
+
+/// Of every program that uses the engine: batches are many small values that live as long as a transaction, made and
+/// dropped on different threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

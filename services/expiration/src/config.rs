@@ -2,7 +2,9 @@
 
 use shared::config::{CommonConfig, Defaults, Settings};
 
-const DEFAULTS: Defaults = Defaults { grpc_address: "127.0.0.1:50054", ops_address: "127.0.0.1:9104" };
+/// Nobody waits for a timer to be set: it has minutes.
+const DEFAULTS: Defaults =
+    Defaults { grpc_address: "127.0.0.1:50054", ops_address: "127.0.0.1:9104", consumer_pace: "20ms" };
 
 /// The settings of expiration.
 #[derive(Clone, Debug)]

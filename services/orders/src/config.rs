@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use shared::config::{CommonConfig, Default, Defaults, Settings, parse};
 
-const DEFAULTS: Defaults = Defaults { grpc_address: "127.0.0.1:50052", ops_address: "127.0.0.1:9102" };
+const DEFAULTS: Defaults =
+    Defaults { grpc_address: "127.0.0.1:50052", ops_address: "127.0.0.1:9102", consumer_pace: "1ms" };
 
 /// The settings of orders.
 #[derive(Clone, Debug)]

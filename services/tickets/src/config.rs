@@ -2,7 +2,8 @@
 
 use shared::config::{CommonConfig, Defaults, Settings};
 
-const DEFAULTS: Defaults = Defaults { grpc_address: "127.0.0.1:50051", ops_address: "127.0.0.1:9101" };
+const DEFAULTS: Defaults =
+    Defaults { grpc_address: "127.0.0.1:50051", ops_address: "127.0.0.1:9101", consumer_pace: "1ms" };
 
 /// The settings of tickets.
 #[derive(Clone, Debug)]

@@ -13,6 +13,8 @@ pub struct Defaults {
     pub grpc_address: &'static str,
     /// Of `OPS_ADDR`.
     pub ops_address: &'static str,
+    /// Of `CONSUMER_PACE`: longer where nobody waits for what comes of an event.
+    pub consumer_pace: &'static str,
 }
 
 /// What every service is told.
@@ -172,7 +174,7 @@ impl CommonConfig {
         let kafka = KafkaConfig::read(settings);
         let auth = AuthConfig::read(settings);
         let telemetry = TelemetryConfig::read(settings);
-        let limits = LimitsConfig::read(settings);
+        let limits = LimitsConfig::read(settings, defaults);
         Some(Self {
             grpc_address: grpc_address?,
             ops_address: ops_address?,
@@ -309,7 +311,7 @@ impl TelemetryConfig {
 
 impl LimitsConfig {
     /// Reads them; `None` if any has a fault.
-    pub fn read(settings: &mut Settings) -> Option<Self> {
+    pub fn read(settings: &mut Settings, defaults: &Defaults) -> Option<Self> {
         let worker_threads = settings.get(
             "WORKER_THREADS",
             Default::To("1"),
@@ -326,7 +328,8 @@ impl LimitsConfig {
             settings.get("WRITE_BATCH", Default::To("1000"), "commands in one transaction", parse::number(1..=100_000));
         let mut pace = |name, default, of| settings.get(name, Default::To(default), of, parse::duration_or_none);
         let write_pace = pace("WRITE_PACE", "1ms", "how soon one transaction of callers' commands may follow another");
-        let consumer_pace = pace("CONSUMER_PACE", "1ms", "how soon one transaction of a consumer may follow another");
+        let consumer_pace =
+            pace("CONSUMER_PACE", defaults.consumer_pace, "how soon one transaction of a consumer may follow another");
         let relay_pace = pace("RELAY_PACE", "3ms", "how soon the relay may read the outbox again");
         let consumer_batch = settings.get(
             "CONSUMER_BATCH",

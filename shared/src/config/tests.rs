@@ -3,7 +3,8 @@ use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, time::Duration};
 use super::*;
 
 const COMMANDS: &[Command] = &[Command { name: "migrate", about: "applies the migrations and exits" }];
-const DEFAULTS: Defaults = Defaults { grpc_address: "127.0.0.1:50051", ops_address: "127.0.0.1:9101" };
+const DEFAULTS: Defaults =
+    Defaults { grpc_address: "127.0.0.1:50051", ops_address: "127.0.0.1:9101", consumer_pace: "1ms" };
 /// What has no default.
 const REQUIRED: [(&str, &str); 4] = [
     ("DATABASE_URL", "postgres://orders:hunter2@localhost:5433/orders"),

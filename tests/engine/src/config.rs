@@ -2,7 +2,8 @@
 
 use shared::config::{CommonConfig, Defaults, Settings};
 
-const DEFAULTS: Defaults = Defaults { grpc_address: "127.0.0.1:50059", ops_address: "127.0.0.1:9109" };
+const DEFAULTS: Defaults =
+    Defaults { grpc_address: "127.0.0.1:50059", ops_address: "127.0.0.1:9109", consumer_pace: "1ms" };
 
 /// The settings of counters.
 #[derive(Clone, Debug)]
