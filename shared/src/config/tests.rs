@@ -229,7 +229,7 @@ fn what_is_no_unicode_is_a_fault_where_it_matters() {
     let bytes = || OsString::from_vec(vec![0xff]);
     let environment = [("OTHER".to_owned(), bytes()), ("WRITE_QUEUE".to_owned(), bytes())];
     let mut settings = Settings::new("orders", "Orders.", COMMANDS, [], environment);
-    let limits = LimitsConfig::read(&mut settings);
+    let limits = LimitsConfig::read(&mut settings, &DEFAULTS);
     assert!(limits.is_none());
     let Err(Stop::Faults(faults)) = settings.finish(limits) else { unreachable!("WRITE_QUEUE is no text") };
     assert_eq!(faults.len(), 1);
