@@ -16,6 +16,7 @@ from kafka.partitioner.default import DefaultPartitioner
 MESSAGES = {
     "tickets": "ticketing.tickets.v1.TicketEvent",
     "orders": "ticketing.orders.v1.OrderEvent",
+    "payments": "ticketing.payments.v1.PaymentEvent",
     "expiration": "ticketing.expiration.v1.ExpirationEvent",
 }
 

@@ -1,8 +1,8 @@
-//! Keeping a service from hearing of something. In: a ticket. Out: orders' copy of it stays as it is until the delay
-//! ends, whatever tickets says meanwhile. It changes nothing.
+//! Keeping a service from hearing of something, or from recording it. In: a ticket, or an order. Out: orders' copy of the
+//! one, or payments' account of the other, stays as it is until the delay ends. It changes nothing.
 //!
-//! How: a transaction that is left open in orders' database holds the copy's row locked, as a forgotten session of an
-//! operator would. Placing an order reads copies without locking them, so that goes on.
+//! How: a transaction that is left open in the service's database holds the row locked, as a forgotten session of an
+//! operator would. Reading it goes on.
 
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::World;
 
-/// What keeps orders from hearing of a ticket, until it is dropped or ended.
+/// What keeps a service from changing a row, until it is dropped or ended.
 pub struct Delay {
     client: Client,
     _connection: JoinSet<()>,
@@ -24,14 +24,24 @@ impl Delay {
     ///
     /// It hasn't, or its database can't be reached.
     pub async fn of_ticket(world: &World, id: &str) -> Result<Self> {
-        let (client, connection) = tokio_postgres::connect(world.replica("orders", 0)?.database_url(), NoTls).await?;
-        let mut tasks = JoinSet::new();
-        // Its error is the client's, too.
-        tasks.spawn(async { drop(connection.await) });
+        Self::of_row(world, "orders", "tickets", "id", id).await
+    }
+
+    /// Payments records nothing more of this order. It must have heard of it.
+    ///
+    /// # Errors
+    ///
+    /// It hasn't, or its database can't be reached.
+    pub async fn of_account(world: &World, order_id: &str) -> Result<Self> {
+        Self::of_row(world, "payments", "accounts", "order_id", order_id).await
+    }
+
+    async fn of_row(world: &World, service: &str, table: &str, key: &str, id: &str) -> Result<Self> {
+        let (client, tasks) = connect(world, service).await?;
         client.batch_execute("BEGIN").await?;
-        let id: Uuid = id.parse().context("a ticket's id")?;
-        let locked = client.execute(&format!("SELECT FROM tickets WHERE id = '{id}' FOR UPDATE"), &[]).await?;
-        ensure!(locked == 1, "orders hasn't heard of ticket {id}");
+        let id: Uuid = id.parse().context("an id")?;
+        let locked = client.execute(&format!("SELECT FROM {table} WHERE {key} = '{id}' FOR UPDATE"), &[]).await?;
+        ensure!(locked == 1, "{service} hasn't heard of {id}");
         Ok(Self { client, _connection: tasks })
     }
 
@@ -43,4 +53,26 @@ impl Delay {
     pub async fn ends(self) -> Result<()> {
         Ok(self.client.batch_execute("ROLLBACK").await?)
     }
+}
+
+/// How often payments has begun to ask the provider about this order's payments: what no client is told, for it is no
+/// change of any payment.
+///
+/// # Errors
+///
+/// Its database can't be reached.
+pub async fn times_asked(world: &World, order_id: &str) -> Result<i64> {
+    let (client, _connection) = connect(world, "payments").await?;
+    let id: Uuid = order_id.parse().context("an id")?;
+    let row = client.query_one(&format!("SELECT sum(tries) FROM payments WHERE order_id = '{id}'"), &[]).await?;
+    Ok(row.get::<_, Option<i64>>(0).unwrap_or_default())
+}
+
+/// A connection to a service's database, which lives as long as its task does.
+pub(crate) async fn connect(world: &World, service: &str) -> Result<(Client, JoinSet<()>)> {
+    let (client, connection) = tokio_postgres::connect(world.replica(service, 0)?.database_url(), NoTls).await?;
+    let mut tasks = JoinSet::new();
+    // Its error is the client's, too.
+    tasks.spawn(async { drop(connection.await) });
+    Ok((client, tasks))
 }

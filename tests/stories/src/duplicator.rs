@@ -28,13 +28,15 @@ use crate::{
 };
 
 /// The topics that services write.
-pub const TOPICS: [&str; 3] = ["tickets", "orders", "expiration"];
+pub const TOPICS: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
 
 /// The groups, and what each reads.
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 6] = [
     ("tickets-orders", "orders"),
+    ("payments-orders", "orders"),
     ("expiration-orders", "orders"),
     ("orders-tickets", "tickets"),
+    ("orders-payments", "payments"),
     ("orders-expiration", "expiration"),
 ];
 

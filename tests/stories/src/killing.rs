@@ -13,7 +13,7 @@ use local::{progress::say, wait};
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::{User, World, audit::audit};
+use crate::{SERVICES, User, World, audit::audit};
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,6 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-const SERVICES: [&str; 3] = ["tickets", "orders", "expiration"];
 const BUYERS: usize = 8;
 const TICKETS: usize = 5;
 /// How long an order holds stock: less than the run, so that stock comes back meanwhile.

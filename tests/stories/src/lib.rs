@@ -3,7 +3,8 @@
 //!
 //! - [`World`] is a whole system of its own; [`User`] is somebody in it, [`Refused`] how a call can fail;
 //! - [`history`] reads topics as any client of Kafka could, and [`record`] holds them to what the contract says of them;
-//! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something;
+//! - [`Ledger`] is what the payment provider has to say of the money, and how it is made to misbehave;
+//! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something, or from recording it;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
 //! - [`collector`] is where traces go; [`program`] runs a service by hand.
 
@@ -14,6 +15,7 @@ pub mod duplicator;
 mod errors;
 pub mod history;
 pub mod killing;
+pub mod ledger;
 pub mod program;
 pub mod record;
 mod user;
@@ -22,8 +24,13 @@ mod world;
 use std::time::Duration;
 
 pub use errors::Refused;
+pub use ledger::Ledger;
 pub use user::User;
-pub use world::World;
+pub use world::{SERVICES, World};
 
 /// How long anything that the system should do soon may take: generous, for tests share two cores.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// How long it may take until money has come to rest, whatever was killed: payments asks again once a lease of 20 s is
+/// over, and then with pauses that grow.
+pub const SETTLED: Duration = Duration::from_secs(90);

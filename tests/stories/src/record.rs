@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result, ensure};
 use contracts::{
     orders::v1::{OrderEvent, order_event::Change as OrderChange},
+    payments::v1::{PaymentEvent, PaymentStatus, payment_event::Change as PaymentChange},
     tickets::v1::{TicketEvent, ticket_event::Change as TicketChange},
 };
 
@@ -63,6 +64,40 @@ pub async fn orders(world: &World) -> Result<BTreeMap<String, Vec<OrderEvent>>> 
             ensure!((version == 1) == matches!(change, OrderChange::Created(_)), "created, and once: {told:?}");
             ensure!(!ended, "it had ended: {told:?}");
             ended = matches!(change, OrderChange::Cancelled(_) | OrderChange::Completed(_));
+            tales.entry(key.clone()).or_default().push(told);
+        }
+    }
+    Ok(tales)
+}
+
+/// Every order's payments' events: the account's versions from 1 on without a gap, each payment from its beginning
+/// through legal states, and no payment beside one that has not failed.
+///
+/// # Errors
+///
+/// Any of that isn't so.
+pub async fn payments(world: &World) -> Result<BTreeMap<String, Vec<PaymentEvent>>> {
+    let mut tales: BTreeMap<String, Vec<PaymentEvent>> = BTreeMap::new();
+    for (key, events) in by_key(history::first_appearances(world, "payments").await?)? {
+        let mut statuses: BTreeMap<String, PaymentStatus> = BTreeMap::new();
+        for (version, event) in (1..).zip(events) {
+            let told: PaymentEvent = event.message()?;
+            ensure!(told.order_id == key, "the key is {key}, but it is about {told:?}");
+            ensure!(told.version == version, "before version {version} comes {told:?}");
+            let payment = told.payment.as_ref().context("an event without its payment")?;
+            ensure!(payment.version == version && payment.order_id == key, "not that state: {told:?}");
+            let change = told.change.as_ref().context("nothing changed")?;
+            let alone = statuses.values().all(|status| *status == PaymentStatus::Failed);
+            let before = statuses.insert(payment.id.clone(), payment.status());
+            let legal = match (before, change, payment.status()) {
+                (None, PaymentChange::Created(_), PaymentStatus::Pending) => alone,
+                (Some(PaymentStatus::Pending), PaymentChange::Succeeded(_), PaymentStatus::Succeeded)
+                | (Some(PaymentStatus::Pending), PaymentChange::Failed(_), PaymentStatus::Failed)
+                | (Some(PaymentStatus::Succeeded), PaymentChange::RefundStarted(_), PaymentStatus::RefundPending)
+                | (Some(PaymentStatus::RefundPending), PaymentChange::Refunded(_), PaymentStatus::Refunded) => true,
+                _ => false,
+            };
+            ensure!(legal, "after {before:?} comes {told:?}");
             tales.entry(key.clone()).or_default().push(told);
         }
     }

@@ -1,6 +1,6 @@
 //! A user, and what users do.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use contracts::{
     expiration::v1::{
         Expiration, ExpirationStatus, GetExpirationRequest, expiration_service_client::ExpirationServiceClient,
@@ -8,6 +8,10 @@ use contracts::{
     orders::v1::{
         CancelOrderRequest, CancelReason, CreateOrderRequest, GetOrderRequest, Order, OrderStatus,
         order_service_client::OrderServiceClient,
+    },
+    payments::v1::{
+        CreatePaymentRequest, GetPaymentRequest, ListPaymentsRequest, Payment, PaymentStatus,
+        payment_service_client::PaymentServiceClient,
     },
     tickets::v1::{
         CreateTicketRequest, GetTicketRequest, Ticket, UpdateTicketRequest, WithdrawTicketRequest,
@@ -23,7 +27,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{SOON, World};
+use crate::{SETTLED, SOON, World};
 
 /// A channel that says who calls.
 type Line = InterceptedService<Channel, Credentials>;
@@ -35,9 +39,11 @@ pub struct User {
     pub tickets: TicketServiceClient<Line>,
     /// The line to orders.
     pub orders: OrderServiceClient<Line>,
+    /// The line to payments.
+    pub payments: PaymentServiceClient<Line>,
     /// The line to expiration.
     pub expiration: ExpirationServiceClient<Line>,
-    channels: [Channel; 3],
+    channels: [Channel; 4],
     credentials: Credentials,
 }
 
@@ -62,17 +68,22 @@ impl User {
     pub(crate) fn new(world: &World, name: &str, roles: &[&str], replica: usize) -> Result<Self> {
         let token = world.stack().signer().token(name, roles)?;
         let credentials = Credentials { authorization: format!("Bearer {token}").parse()?, traceparent: None };
-        let channels =
-            [world.line("tickets", replica)?, world.line("orders", replica)?, world.line("expiration", replica)?];
+        let channels = [
+            world.line("tickets", replica)?,
+            world.line("orders", replica)?,
+            world.line("payments", replica)?,
+            world.line("expiration", replica)?,
+        ];
         Ok(Self::from_parts(channels, credentials))
     }
 
-    fn from_parts(channels: [Channel; 3], credentials: Credentials) -> Self {
-        let [tickets, orders, expiration] =
+    fn from_parts(channels: [Channel; 4], credentials: Credentials) -> Self {
+        let [tickets, orders, payments, expiration] =
             channels.each_ref().map(|channel| InterceptedService::new(channel.clone(), credentials.clone()));
         Self {
             tickets: TicketServiceClient::new(tickets),
             orders: OrderServiceClient::new(orders),
+            payments: PaymentServiceClient::new(payments),
             expiration: ExpirationServiceClient::new(expiration),
             channels,
             credentials,
@@ -200,6 +211,46 @@ impl User {
         answer.order.ok_or_else(|| Status::internal("no order in the answer"))
     }
 
+    /// Pays an order with this card. A decline is an answer, too.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn pays(&self, order_id: &str, card: &str) -> Result<Payment, Status> {
+        let (order_id, payment_method) = (order_id.to_owned(), card.to_owned());
+        self.pays_as(CreatePaymentRequest { order_id, payment_method, request_id: None }).await
+    }
+
+    /// Pays in just these words.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn pays_as(&self, request: CreatePaymentRequest) -> Result<Payment, Status> {
+        let answer = self.payments.clone().create_payment(request).await?.into_inner();
+        answer.payment.ok_or_else(|| Status::internal("no payment in the answer"))
+    }
+
+    /// The payment as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn payment(&self, id: &str) -> Result<Payment, Status> {
+        let answer = self.payments.clone().get_payment(GetPaymentRequest { id: id.to_owned() }).await?.into_inner();
+        answer.payment.ok_or_else(|| Status::internal("no payment in the answer"))
+    }
+
+    /// An order's payments as they are now, the newest first; 50 at most.
+    ///
+    /// # Errors
+    ///
+    /// The call's.
+    pub async fn payments(&self, order_id: &str) -> Result<Vec<Payment>, Status> {
+        let request = ListPaymentsRequest { order_id: Some(order_id.to_owned()), ..ListPaymentsRequest::default() };
+        Ok(self.payments.clone().list_payments(request).await?.into_inner().payments)
+    }
+
     /// An order's timer as it is now.
     ///
     /// # Errors
@@ -248,6 +299,54 @@ impl User {
         let order = self.awaits_order(id, OrderStatus::Cancelled).await?;
         ensure!(order.cancel_reason() == reason, "cancelled for another reason: {:?}", order.cancel_reason());
         Ok(order)
+    }
+
+    /// Waits until an order has ended, one way or the other, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't in time.
+    pub async fn awaits_end(&self, id: &str) -> Result<Order> {
+        wait::until(&format!("order {id} to end"), SETTLED, || async {
+            let order = self.order(id).await?;
+            let ended = [OrderStatus::Completed, OrderStatus::Cancelled].contains(&order.status());
+            ensure!(ended, "it is {}", order.status().as_str_name());
+            Ok(order)
+        })
+        .await
+    }
+
+    /// Waits until nothing moves any more for an order that has ended: no charge is pending, and none has to go back.
+    ///
+    /// # Errors
+    ///
+    /// Something still does in time.
+    pub async fn awaits_rest(&self, order: &Order) -> Result<Vec<Payment>> {
+        wait::until(&format!("the money of order {} to come to rest", order.id), SETTLED, || async {
+            let payments = self.payments(&order.id).await?;
+            let kept = if order.status() == OrderStatus::Completed { 1 } else { 0 };
+            let succeeded = payments.iter().filter(|payment| payment.status() == PaymentStatus::Succeeded).count();
+            let moving = payments
+                .iter()
+                .find(|payment| [PaymentStatus::Pending, PaymentStatus::RefundPending].contains(&payment.status()));
+            ensure!(moving.is_none() && succeeded == kept, "they are {payments:?}");
+            Ok(payments)
+        })
+        .await
+    }
+
+    /// Waits until the newest payment of an order has this status, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't in time.
+    pub async fn awaits_payment(&self, order_id: &str, status: PaymentStatus) -> Result<Payment> {
+        wait::until(&format!("the payment of order {order_id} to be {}", status.as_str_name()), SETTLED, || async {
+            let newest = self.payments(order_id).await?.into_iter().next().context("there is none")?;
+            ensure!(newest.status() == status, "it is {}", newest.status().as_str_name());
+            Ok(newest)
+        })
+        .await
     }
 
     /// Waits until an order's timer has this status.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use local::{
+    process::Process,
     progress::say,
     ready,
     service::Service,
@@ -22,7 +23,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use crate::{SOON, User};
 
 /// The services that take part.
-pub(crate) const SERVICES: [&str; 3] = ["tickets", "orders", "expiration"];
+pub const SERVICES: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
 
 /// A whole system of its own, on shared servers.
 pub struct World {
@@ -42,7 +43,7 @@ impl World {
         Self::with(Ok).await
     }
 
-    /// Two replicas of each service.
+    /// Two replicas of each service, and one provider.
     ///
     /// # Errors
     ///
@@ -95,6 +96,15 @@ impl World {
     pub fn replica(&self, service: &str, replica: usize) -> Result<&Service> {
         let mut replicas = self.stack.services().iter().filter(|found| found.name() == service);
         replicas.nth(replica).with_context(|| format!("no replica {replica} of {service}"))
+    }
+
+    /// The payment provider.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn provider(&self) -> Result<&Process> {
+        Ok(self.stack.sandbox().context("a world with payments has a sandbox")?.process())
     }
 
     /// Somebody who calls the first replica of each service.

@@ -10,11 +10,9 @@ use contracts::{
 };
 use futures_util::future::{join_all, try_join_all};
 use local::{postgres, wait};
-use stories::{Refused, SOON, User, World, record};
+use stories::{Refused, SERVICES, SOON, User, World, record};
 use tokio::sync::watch;
 use tonic::Code;
-
-const SERVICES: [&str; 3] = ["tickets", "orders", "expiration"];
 
 #[tokio::test]
 async fn services_wait_for_their_servers_and_outlive_them() -> Result<()> {

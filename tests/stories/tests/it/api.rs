@@ -179,9 +179,12 @@ async fn grpcurl_finds_its_way_by_reflection_alone() -> Result<()> {
         Ok(String::from_utf8(output.stdout)?)
     };
 
-    for (service, name) in
-        [("tickets", "TicketService"), ("orders", "OrderService"), ("expiration", "ExpirationService")]
-    {
+    for (service, name) in [
+        ("tickets", "TicketService"),
+        ("orders", "OrderService"),
+        ("payments", "PaymentService"),
+        ("expiration", "ExpirationService"),
+    ] {
         let listed = run(service, &[], &["list"]).await?;
         let full = format!("ticketing.{service}.v1.{name}");
         let expected = [

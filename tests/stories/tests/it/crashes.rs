@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use contracts::orders::v1::{CancelReason, ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::{join_all, try_join_all};
 use local::wait;
-use stories::{SOON, User, World, record};
+use stories::{SERVICES, SOON, User, World, record};
 use tokio::sync::watch;
 
 const BUYERS: usize = 24;
@@ -22,9 +22,8 @@ async fn when_a_replica_is_killed_every_acknowledged_order_is_decided_and_nothin
 
     let kill = async {
         placed.subscribe().wait_for(|placed| *placed >= BUYERS * ORDERS_EACH / 4).await?;
-        let first = ["tickets", "orders", "expiration"].map(|service| world.replica(service, 0));
-        for service in first {
-            service?.process().kill().await?;
+        for service in SERVICES {
+            world.replica(service, 0)?.process().kill().await?;
         }
         anyhow::Ok(())
     };
@@ -43,7 +42,7 @@ async fn a_replica_that_was_paused_does_no_harm_when_it_wakes() -> Result<()> {
 
     let pause = async {
         placed.subscribe().wait_for(|placed| *placed >= BUYERS * ORDERS_EACH / 4).await?;
-        for service in ["tickets", "orders", "expiration"] {
+        for service in SERVICES {
             world.replica(service, 0)?.process().pause()?;
         }
         anyhow::Ok(())
@@ -54,10 +53,10 @@ async fn a_replica_that_was_paused_does_no_harm_when_it_wakes() -> Result<()> {
     let acknowledged = acknowledged?;
     settled(&world, &ticket.id, &acknowledged).await?;
 
-    for service in ["tickets", "orders", "expiration"] {
+    for service in SERVICES {
         world.replica(service, 0)?.process().resume()?;
     }
-    for service in ["tickets", "orders", "expiration"] {
+    for service in SERVICES {
         world.awaits_serving(service, true).await?;
     }
     // What it still had in hand changes nothing, and it takes part again.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contracts::orders::v1::{CancelReason, OrderStatus};
+use contracts::{
+    orders::v1::{CancelReason, OrderStatus},
+    payments::v1::PaymentStatus,
+};
 use local::tools::Tools;
 use serde_json::Value;
 use stories::World;
@@ -20,7 +23,7 @@ struct Topic {
     kinds: &'static [(&'static str, &'static str)],
 }
 
-const TOPICS: [Topic; 3] = [
+const TOPICS: [Topic; 4] = [
     Topic {
         name: "tickets",
         source: "/ticketing/tickets",
@@ -36,7 +39,19 @@ const TOPICS: [Topic; 3] = [
         kinds: &[
             ("order.created", "created"),
             ("order.awaiting_payment", "awaiting_payment"),
+            ("order.completed", "completed"),
             ("order.cancelled", "cancelled"),
+        ],
+    },
+    Topic {
+        name: "payments",
+        source: "/ticketing/payments",
+        kinds: &[
+            ("payment.created", "created"),
+            ("payment.succeeded", "succeeded"),
+            ("payment.failed", "failed"),
+            ("payment.refund_started", "refund_started"),
+            ("payment.refunded", "refunded"),
         ],
     },
     Topic { name: "expiration", source: "/ticketing/expiration", kinds: &[("expiration.expired", "expired")] },
@@ -48,7 +63,12 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
     let world = World::with(|stack| Ok(stack.env("orders", "ORDER_TTL", "2s"))).await?;
     let (alice, bob) = (world.user("alice")?, world.user("bob")?);
     let ticket = alice.lists("Concert: ä, 票, 🎫", 29900, 5).await?;
+    let paid = bob.places(&ticket, 1).await?;
+    bob.pays(&paid.id, "pm_card_chargeDeclined").await?;
+    bob.pays(&paid.id, "pm_card_visa").await?;
+    // Charged when it has expired.
     let expired = bob.places(&ticket, 1).await?;
+    bob.pays(&expired.id, "pm_sandbox_slow").await?;
     let cancelled = bob.places(&ticket, 2).await?;
     bob.awaits_order(&cancelled.id, OrderStatus::AwaitingPayment).await?;
     bob.cancels(&cancelled.id).await?;
@@ -56,7 +76,15 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
     let rejected = bob.places(&ticket, 1).await?;
     bob.awaits_cancellation(&rejected.id, CancelReason::PriceChanged).await?;
     bob.awaits_cancellation(&expired.id, CancelReason::Expired).await?;
-    alice.awaits_stock(&ticket.id, 5, 0, 0).await?;
+    bob.awaits_payment(&expired.id, PaymentStatus::Refunded).await?;
+    alice.awaits_stock(&ticket.id, 4, 0, 1).await?;
+    local::wait::until("payments to have told of it all", stories::SOON, || async {
+        let told = stories::record::payments(&world).await?;
+        let last = told.get(&expired.id).and_then(|events| events.last()).map(|event| event.version);
+        ensure!(last == Some(4), "{last:?}: begun, succeeded, going back, gone back");
+        Ok(())
+    })
+    .await?;
     local::wait::until("tickets to have told of it all", stories::SOON, || async {
         let told = stories::record::tickets(&world).await?;
         let last = told[&ticket.id].last().map(|event| event.version);
@@ -94,7 +122,7 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
     let value = &last.context("the ticket's last event")?["value"];
     assert_eq!(value["ticket"]["title"], "Concert: ä, 票, 🎫");
     assert_eq!(value["ticket"]["revision"], repriced.revision.to_string());
-    assert_eq!(value["ticket"]["available"], 5);
+    assert_eq!(value["ticket"]["available"], 4);
 
     // And every event about an order is in the trace of its CreateOrder, though nobody exports anything.
     let mut traces: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -104,10 +132,10 @@ async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it()
             traces.entry(order).or_default().insert(traceparent.get(3..35).unwrap_or_default().to_owned());
         }
     }
-    assert_eq!(traces.len(), 3);
+    assert_eq!(traces.len(), 4);
     assert!(traces.values().all(|traces| traces.len() == 1), "{traces:?}");
     let distinct: BTreeSet<_> = traces.values().collect();
-    assert_eq!(distinct.len(), 3, "each order in its own");
+    assert_eq!(distinct.len(), 4, "each order in its own");
     world.end().await
 }
 

@@ -6,6 +6,8 @@ mod crashes;
 mod kafka;
 mod killing;
 mod lives;
+mod money;
+mod money_once;
 mod once;
 mod order_of_events;
 mod settings;

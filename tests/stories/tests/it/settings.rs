@@ -4,12 +4,10 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
 use local::{postgres, stack::SharedServers, wait};
-use stories::{SOON, World, program};
+use stories::{SERVICES, SOON, World, program};
 
 /// `EX_USAGE` of `sysexits.h`.
 const BAD_SETTINGS: i32 = 64;
-
-const SERVICES: [&str; 3] = ["tickets", "orders", "expiration"];
 
 #[tokio::test]
 async fn missing_and_bad_settings_end_a_service_before_any_port_opens_and_are_all_named() -> Result<()> {

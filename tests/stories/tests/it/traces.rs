@@ -10,6 +10,7 @@ use contracts::{
 use stories::{
     World,
     collector::{Collector, Exported},
+    duplicator::TOPICS,
     history,
 };
 
@@ -38,10 +39,10 @@ async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Res
     let spans = collector.spans();
     let by_id: HashMap<&str, &Exported> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
 
-    // Then all three services are in the buyer's trace, and nobody hangs in the air.
+    // Then all services are in the buyer's trace, and nobody hangs in the air.
     let story: Vec<&Exported> = spans.iter().filter(|span| span.trace == TRACE).collect();
     let services: BTreeSet<&str> = story.iter().map(|span| span.service.as_str()).collect();
-    assert_eq!(services, BTreeSet::from(["expiration", "orders", "tickets"]), "{story:#?}");
+    assert_eq!(services, BTreeSet::from(["expiration", "orders", "payments", "tickets"]), "{story:#?}");
     for span in &story {
         let parent = by_id.get(span.parent.as_str());
         let known = span.parent == "00f067aa0ba902b7" || parent.is_some_and(|parent| parent.trace == TRACE);
@@ -64,7 +65,7 @@ async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Res
             .map(|span| span.service.as_str())
             .collect();
         let expected = match event.topic {
-            "orders" => BTreeSet::from(["expiration", "tickets"]),
+            "orders" => BTreeSet::from(["expiration", "payments", "tickets"]),
             _ => BTreeSet::from(["orders"]),
         };
         assert_eq!(readers, expected, "who read {event:?}");
@@ -106,7 +107,7 @@ struct Told {
 
 async fn all_events(world: &World) -> Result<Vec<Told>> {
     let mut all = Vec::new();
-    for topic in ["tickets", "orders", "expiration"] {
+    for topic in TOPICS {
         for event in history::first_appearances(world, topic).await? {
             let parent: Vec<&str> = event.header("traceparent")?.split('-').collect();
             let [_, trace, span, _] = parent[..] else { anyhow::bail!("not a traceparent: {event:?}") };
