@@ -48,20 +48,22 @@ pub(crate) async fn nothing_runs_in(dir: &Path) {
     wait::until("the end of all processes", DEADLINE, async || probe()).await.unwrap();
 }
 
-/// A program that answers every request at `OPS_ADDR` with 200, and writes its environment to `ENV_FILE`, if that is set.
+/// A program that answers every request at `OPS_ADDR`, or else `SANDBOX_ADDR`, with 200. That of tickets writes its environment to
+/// `ENV_FILE`, if that is set.
 pub(crate) fn stand_in(dir: &Path, name: &str) {
     let script = r#"#!/usr/bin/env python3
-import http.server, json, os, socketserver
+import http.server, json, os, socketserver, sys
 
 class Ops(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
 
-if "ENV_FILE" in os.environ:
+if "ENV_FILE" in os.environ and os.path.basename(sys.argv[0]) == "tickets":
     with open(os.environ["ENV_FILE"], "w") as file:
         json.dump(dict(os.environ, pid=os.getpid()), file)
-host, port = os.environ["OPS_ADDR"].rsplit(":", 1)
+address = os.environ.get("OPS_ADDR") or os.environ["SANDBOX_ADDR"]
+host, port = address.rsplit(":", 1)
 socketserver.TCPServer.allow_reuse_address = True
 socketserver.TCPServer((host, int(port)), Ops).serve_forever()
 "#;

@@ -1,4 +1,4 @@
-//! `local run`, as a process in a checkout of its own, with a stand-in for tickets.
+//! `local run`, as a process in a checkout of its own, with stand-ins for the sandbox and the services.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in};
 use local::ready::http_status;
+use local::service::SERVICES;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
@@ -19,15 +20,16 @@ fn offset() -> u16 {
 struct Checkout(tempfile::TempDir);
 
 impl Checkout {
-    /// With tickets, whose binary is a stand-in.
+    /// In which every binary is a stand-in.
     fn new() -> Self {
         let dir = folder();
-        for folder in ["deploy/local", "services/tickets", "binaries"] {
+        for folder in ["deploy/local", "binaries"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         std::fs::write(dir.path().join("deploy/local/pom.xml"), "").unwrap();
-        std::fs::write(dir.path().join("services/tickets/Cargo.toml"), "").unwrap();
-        stand_in(&dir.path().join("binaries"), "tickets");
+        for name in SERVICES.iter().map(|spec| spec.name).chain(["sandbox"]) {
+            stand_in(&dir.path().join("binaries"), name);
+        }
         Self(dir)
     }
 
