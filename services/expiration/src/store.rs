@@ -39,6 +39,10 @@ impl WorkingSet<Expirations> for Loaded {
 impl Store for Expirations {
     type Loaded = Loaded;
 
+    fn root(command: &Command) -> Uuid {
+        command.order().uuid()
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
         let rows: Vec<Row> = expirations::table

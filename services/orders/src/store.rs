@@ -57,6 +57,18 @@ impl WorkingSet<Orders> for Loaded {
 impl Store for Orders {
     type Loaded = Loaded;
 
+    fn root(command: &Command) -> Uuid {
+        match command {
+            Command::See(ticket) => ticket.id.uuid(),
+            Command::Create(create) => create.id.uuid(),
+            Command::Cancel { id, .. }
+            | Command::Reserved(id)
+            | Command::Rejected(id, _)
+            | Command::Paid(id)
+            | Command::Expire(id) => id.uuid(),
+        }
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         // What is being made now has no row to lock.
         let existing = commands.iter().filter(|command| !matches!(command, Command::Create(_)));

@@ -49,6 +49,10 @@ impl WorkingSet<Tickets> for Loaded {
 impl Store for Tickets {
     type Loaded = Loaded;
 
+    fn root(command: &Command) -> Uuid {
+        command.ticket().uuid()
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.ticket().uuid()));
         let orders: Vec<Uuid> = commands.iter().filter_map(|command| command.order()).map(OrderId::uuid).collect();

@@ -18,6 +18,7 @@ mod envelope;
 mod housekeeping;
 mod lane;
 mod metrics;
+mod progress;
 mod rows;
 mod service;
 mod transaction;

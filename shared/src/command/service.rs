@@ -4,6 +4,7 @@ use std::{fmt::Debug, future::Future};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
+use uuid::Uuid;
 
 use crate::{clock::Timestamp, telemetry::TraceContext};
 
@@ -40,6 +41,10 @@ pub trait Refusal: Clone + Debug + Send + Sync + 'static {
 pub trait Store: Domain {
     /// All that the commands of a batch are about.
     type Loaded: WorkingSet<Self>;
+
+    /// The root that a command is about: the row whose lock it waits for. By it is known which commands have to wait
+    /// aside once somebody else was found to hold that.
+    fn root(command: &Self::Command) -> Uuid;
 
     /// Locks the commands' roots, alone and in the order of their ids, table by table, and then reads what hangs under
     /// them by statements of their own: a join in the locking statement would show a root as it is beside children as

@@ -87,8 +87,8 @@ impl Fixed for Begin {
 
 struct Impatient;
 impl Fixed for Impatient {
-    // A search among n commands about one locked root takes 2 n of these, in which nobody else gets anything done. What
-    // is misjudged for being locked just then waits aside, where there is time.
+    // A search for a locked root takes some of these, in which nobody else gets anything done. What is misjudged for
+    // being locked just then waits aside, where there is time.
     const SQL: &'static str = "SET LOCAL lock_timeout = '10ms'";
 }
 

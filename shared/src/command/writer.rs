@@ -1,7 +1,7 @@
 //! A writer: one stream of transactions over a connection of its own. Retries what the infrastructure is to blame for,
 //! finds out what became of a commit whose answer was lost, and narrows down which command the database objects to.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use diesel::{
     OptionalExtension, QueryResult,
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{
     CommandMetrics, Envelope, Service, Unit, UnitOutcome, Work,
+    progress::Progress,
     transaction::{self, Decided, Source},
 };
 use crate::{
@@ -142,22 +143,11 @@ impl<S: Service> Writer<S> {
         if let Some(over) = self.spells.halving.over(Instant::now().into_std()) {
             tracing::info!(lane = self.lane, times = over.times, lasted = ?over.lasted, "batches go through whole again");
         }
-        let mut outcomes: Vec<Option<UnitOutcome<S>>> = units.iter().map(|_| None).collect();
+        let mut progress = Progress::<S>::of(units);
         // Parts still to be done, the first on top, and whether they are a search for what is stuck.
         let mut parts = vec![((0..units.len()).collect::<Vec<_>>(), false)];
-        // By partition, the first unit that was not done: those behind it have to wait.
-        let mut blocked: HashMap<i32, usize> = HashMap::new();
         while let Some((mut part, impatient)) = parts.pop() {
-            if !blocked.is_empty() {
-                part.retain(|index| {
-                    let at = units[*index].at;
-                    let behind = at.and_then(|at| blocked.get(&at.partition)).is_some_and(|first| first < index);
-                    if behind {
-                        outcomes[*index] = Some(UnitOutcome::Behind);
-                    }
-                    !behind
-                });
-            }
+            progress.sift(&mut part);
             if part.is_empty() {
                 continue;
             }
@@ -167,34 +157,28 @@ impl<S: Service> Writer<S> {
             let source = Source { publishes: self.publishes, reads };
             let work = Work { units: &these, moves: &moves, source, answers, impatient };
             let settled = self.settle(&work, patience).await;
-            let mut record = |index: usize, outcome: UnitOutcome<S>| {
-                if let Some(at) = units[index].at.filter(|_| outcome.blocks()) {
-                    let first = blocked.entry(at.partition).or_insert(index);
-                    *first = index.min(*first);
-                }
-                outcomes[index] = Some(outcome);
-            };
             match settled {
                 Ok(Settled::Committed(settled)) => {
                     if let Some(positions) = positions.as_deref_mut() {
                         positions.moved(&moves, &these, &settled);
                     }
-                    part.into_iter().zip(settled).for_each(|(index, outcome)| record(index, outcome));
+                    part.into_iter().zip(settled).for_each(|(index, outcome)| progress.record(index, outcome));
                 }
                 Ok(Settled::Impossible(culprits)) => {
-                    culprits.into_iter().for_each(|(index, outcome)| record(part[index], outcome));
-                    part.retain(|index| outcomes[*index].is_none());
+                    culprits.into_iter().for_each(|(index, outcome)| progress.record(part[index], outcome));
                     parts.push((part, impatient));
                 }
                 Err(Failed::Unavailable) => {
-                    part.into_iter().for_each(|index| record(index, UnitOutcome::Unavailable));
+                    part.into_iter().for_each(|index| progress.record(index, UnitOutcome::Unavailable));
                 }
+                // The rest of the part goes on without whatever is about that root.
+                Err(Failed::Locked) if progress.lock_found(&part) => parts.push((part, true)),
                 Err(failed) if part.len() == 1 => {
                     let outcome = match failed {
                         Failed::Rejected(why) => UnitOutcome::Impossible(why),
                         _ => UnitOutcome::Locked,
                     };
-                    record(part[0], outcome);
+                    progress.record(part[0], outcome);
                 }
                 Err(failed) => {
                     if let Some(left_out) = self.spells.halving.happens(Instant::now().into_std()) {
@@ -209,7 +193,7 @@ impl<S: Service> Writer<S> {
                 }
             }
         }
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or(UnitOutcome::Unavailable)).collect()
+        progress.outcomes()
     }
 
     /// One transaction, however often it takes.

@@ -40,6 +40,10 @@ impl WorkingSet<Counters> for Loaded {
 impl Store for Counters {
     type Loaded = Loaded;
 
+    fn root(command: &Command) -> Uuid {
+        command.counter().uuid()
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.counter().uuid()));
         let rows: Vec<Row> = counters::table

@@ -137,6 +137,37 @@ async fn a_root_that_a_stranger_locks_holds_up_nobody_but_its_own_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hot_root_that_a_stranger_locks_is_searched_for_once_however_many_commands_are_about_it() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let ids = counters(&writing, 65).await;
+    let (hot, others) = ids.split_first().unwrap();
+    let (stranger, _session) = db.session().await;
+    stranger.batch_execute("BEGIN").await.unwrap();
+    lock(&stranger, *hot).await;
+
+    // Eight hot ones after each of the others.
+    let calls = others.iter().flat_map(|id| std::iter::once(*id).chain(std::iter::repeat_n(*hot, 8)));
+    let (answers, searched) = awaited("all answers", async {
+        tokio::join!(writing.submit_all(calls.map(|id| increment(id, 1))), async {
+            let done = async || db.number("SELECT count(*) FROM counters WHERE value = 1").await;
+            until("the others to be done", done, |done| *done == 64).await;
+            let searched = metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#).unwrap();
+            stranger.batch_execute("ROLLBACK").await.unwrap();
+            searched
+        })
+    })
+    .await;
+
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Done::Now(_)))), "{answers:?}");
+    assert_eq!(db.counter(*hot).await, Some((512, 513)));
+    // The batch may have come in two or three.
+    assert!(searched <= 30.0, "{searched} halvings to find one locked root among 576 commands");
+    db.assert_versions_have_no_gap().await;
+    writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lane_ends_though_a_stranger_locks_what_is_waited_for() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
