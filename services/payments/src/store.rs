@@ -49,6 +49,10 @@ impl WorkingSet<Payments> for Loaded {
 impl Store for Payments {
     type Loaded = Loaded;
 
+    fn root(command: &Command) -> Uuid {
+        command.order().uuid()
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
         let roots = accounts::table
