@@ -193,7 +193,7 @@ async fn told_to_stop_a_service_ends_well_and_every_acknowledged_order_survives(
     let (acknowledged, stopped) = tokio::join!(try_join_all(buyers), stop);
     stopped?;
 
-    world.stack().start().await?;
+    try_join_all(world.stack().services().iter().map(|service| service.process().start())).await?;
     for (buyer, orders) in acknowledged? {
         for order in orders {
             let decided = buyer.awaits_decision(&order).await?;
