@@ -11,8 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
-use local::wait;
+use anyhow::Result;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -23,22 +22,12 @@ use rdkafka::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    SOON, World,
+    World,
     history::{self, Event, TIMEOUT},
 };
 
 /// The topics that services write.
 pub const TOPICS: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
-
-/// The groups, and what each reads.
-const GROUPS: [(&str, &str); 6] = [
-    ("tickets-orders", "orders"),
-    ("payments-orders", "orders"),
-    ("expiration-orders", "orders"),
-    ("orders-tickets", "tickets"),
-    ("orders-payments", "payments"),
-    ("orders-expiration", "expiration"),
-];
 
 /// Copies every event as it comes, until it is told to stop.
 pub struct Duplicator {
@@ -61,9 +50,16 @@ impl Duplicator {
     /// # Errors
     ///
     /// It had failed.
-    pub async fn stop(self) -> Result<usize> {
+    pub async fn stop(mut self) -> Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await?
+        (&mut self.task).await?
+    }
+}
+
+impl Drop for Duplicator {
+    /// A story that fails must end, too: its runtime waits for this task.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -83,39 +79,6 @@ pub async fn repeat_all(world: &World) -> Result<usize> {
     }
     tokio::task::spawn_blocking(move || producer.flush(TIMEOUT)).await??;
     Ok(repeated)
-}
-
-/// Waits until every group has read all that its topic holds, as any tool that watches lag sees it.
-///
-/// # Errors
-///
-/// One hasn't in time.
-pub async fn awaits_caught_up(world: &World) -> Result<()> {
-    let (config, prefix) = (history::client(world), world.stack().topic_prefix());
-    for (group, topic) in GROUPS {
-        let (mut config, group, topic) = (config.clone(), format!("{prefix}{group}"), format!("{prefix}{topic}"));
-        config.set("group.id", &group);
-        wait::until(&format!("group {group} to have read all of {topic}"), SOON, || {
-            let (config, topic) = (config.clone(), topic.clone());
-            async move { tokio::task::spawn_blocking(move || no_lag(&config, &topic)).await? }
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-fn no_lag(config: &ClientConfig, topic: &str) -> Result<()> {
-    let client: BaseConsumer = config.create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in history::partitions(&client, topic)? {
-        list.add_partition(topic, partition);
-    }
-    for committed in client.committed_offsets(list, TIMEOUT)?.elements() {
-        let (low, high) = client.fetch_watermarks(topic, committed.partition(), TIMEOUT)?;
-        let read = committed.offset() == Offset::Offset(high) || low == high;
-        ensure!(read, "partition {}: {:?} of {high}", committed.partition(), committed.offset());
-    }
-    Ok(())
 }
 
 /// Copies each event once, until it is told to stop.

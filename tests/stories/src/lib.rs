@@ -4,6 +4,7 @@
 //! - [`World`] is a whole system of its own; [`User`] is somebody in it, [`Refused`] how a call can fail;
 //! - [`history`] reads topics as any client of Kafka could, and [`record`] holds them to what the contract says of them;
 //! - [`Ledger`] is what the payment provider has to say of the money, and how it is made to misbehave;
+//! - [`groups`] are the consumers, as tools see them that watch lag;
 //! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something, or from recording it;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
 //! - [`collector`] is where traces go; [`program`] runs a service by hand.
@@ -13,6 +14,7 @@ pub mod collector;
 pub mod delay;
 pub mod duplicator;
 mod errors;
+pub mod groups;
 pub mod history;
 pub mod killing;
 pub mod ledger;

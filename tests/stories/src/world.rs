@@ -20,7 +20,7 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::{SOON, User};
+use crate::{SOON, User, groups};
 
 /// The services that take part.
 pub const SERVICES: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
@@ -60,6 +60,7 @@ impl World {
     pub async fn with(ask: impl FnOnce(StackBuilder) -> Result<StackBuilder>) -> Result<Self> {
         let world = Self::unborn(|stack| ask(stack.on(SharedServers::from_env()?))).await?;
         world.stack.start().await?;
+        groups::awaits_all(&world).await?;
         Ok(world)
     }
 

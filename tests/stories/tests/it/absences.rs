@@ -10,7 +10,7 @@ use contracts::{
 };
 use futures_util::future::{join_all, try_join_all};
 use local::{postgres, wait};
-use stories::{Refused, SERVICES, SOON, User, World, record};
+use stories::{Refused, SERVICES, SOON, User, World, groups, record};
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -19,6 +19,7 @@ async fn services_wait_for_their_servers_and_outlive_them() -> Result<()> {
     // A world with servers of its own, that nobody else misses.
     let world = World::unborn(Ok).await?;
     started_before_their_servers(&world).await?;
+    groups::awaits_all(&world).await?;
     let (alice, bob) = (world.user("alice")?, world.user("bob")?);
     let ticket = alice.lists("Concert", 100, 1_000_000).await?;
     let first = bob.places(&ticket, 1).await?;

@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use contracts::{
     expiration::v1::ExpirationStatus,
     orders::v1::{CancelReason, OrderStatus},
+    payments::v1::PaymentStatus,
 };
 use stories::{
     World,
     collector::{Collector, Exported},
     duplicator::TOPICS,
+    groups::awaits_caught_up,
     history,
 };
 
@@ -92,6 +94,50 @@ async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Res
         ("ticketing.orders.v1.OrderService/CancelOrder", "b7ad6b7169203331")
     );
     assert!(by_id[cancelled.span.as_str()].links.contains(&call.id), "{:?}", by_id[cancelled.span.as_str()]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paid_orders_story_is_in_its_trace_too_up_to_the_refund() -> Result<()> {
+    let collector = Collector::start().await?;
+    let world = World::with(|stack| Ok(stack.otlp(&collector.endpoint()).env("orders", "ORDER_TTL", "3s"))).await?;
+    let (alice, bob) = (world.user("alice")?, world.user("bob")?);
+    let ticket = alice.lists("Concert", 29900, 5).await?;
+
+    // When an order is paid in another trace than it was placed in, with a card that is charged when it has expired.
+    let order = bob.within(&format!("00-{TRACE}-00f067aa0ba902b7-01"))?.places(&ticket, 1).await?;
+    bob.within(&format!("00-{ANOTHER}-b7ad6b7169203331-01"))?.pays(&order.id, "pm_sandbox_slow").await?;
+    bob.awaits_cancellation(&order.id, CancelReason::Expired).await?;
+    bob.awaits_payment(&order.id, PaymentStatus::Refunded).await?;
+    alice.awaits_stock(&ticket.id, 5, 0, 0).await?;
+    awaits_caught_up(&world).await?;
+    let events = all_events(&world).await?;
+    world.end().await?;
+    let spans = collector.spans();
+    let by_id: HashMap<&str, &Exported> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+
+    // Then every event about its money is told in the order's trace, and read there by orders.
+    let of_its_money: Vec<_> = events.iter().filter(|event| event.topic == "payments").collect();
+    let kinds: Vec<&str> = of_its_money.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["payment.created", "payment.succeeded", "payment.refund_started", "payment.refunded"]);
+    for event in &of_its_money {
+        assert_eq!(event.trace, TRACE, "{event:?}");
+        let create = by_id.get(event.span.as_str()).with_context(|| format!("nobody told of {event:?}"))?;
+        assert_eq!((create.name.as_str(), create.trace.as_str()), ("create payments", TRACE));
+        let reader = spans.iter().find(|span| span.parent == create.id && span.name == "process payments");
+        assert_eq!(reader.map(|span| span.service.as_str()), Some("orders"), "who read {event:?}");
+    }
+    // The call stays in its caller's trace, and the charge's beginning is linked to it.
+    let call = spans.iter().find(|span| span.parent == "b7ad6b7169203331").context("the call is in its trace")?;
+    assert_eq!(call.name, "ticketing.payments.v1.PaymentService/CreatePayment");
+    let created = by_id[of_its_money[0].span.as_str()];
+    assert!(created.links.contains(&call.id), "{created:?}");
+    // Nobody hangs in the air, in either trace.
+    for span in spans.iter().filter(|span| [TRACE, ANOTHER].contains(&span.trace.as_str())) {
+        let callers = ["00f067aa0ba902b7", "b7ad6b7169203331"].contains(&span.parent.as_str());
+        let parent = by_id.get(span.parent.as_str()).is_some_and(|parent| parent.trace == span.trace);
+        assert!(callers || parent, "an orphan: {span:?}");
+    }
     Ok(())
 }
 
