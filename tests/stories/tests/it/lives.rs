@@ -139,7 +139,8 @@ async fn a_ticket_that_nobody_listed_is_waited_for_and_then_not_found() -> Resul
     // Who has less time is answered within it.
     let mut hasty = tonic::Request::new(request());
     hasty.set_timeout(Duration::from_secs(1));
-    let refused = Refused::of(bob.orders.clone().create_order(hasty).await)?;
-    assert!(refused == not_found || refused.code == Code::DeadlineExceeded, "{refused:?}");
+    let refused = bob.orders.clone().create_order(hasty).await.err().context("there is no such ticket")?;
+    // The deadline strikes on both sides, and the client's own says CANCELLED: whichever is heard first.
+    assert!(matches!(refused.code(), Code::NotFound | Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
     world.end().await
 }
