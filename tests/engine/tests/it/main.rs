@@ -8,6 +8,7 @@ mod edge_support;
 mod edge_auth;
 mod edge_calls;
 mod inbox;
+mod inbox_fence;
 mod inbox_processes;
 mod migrations;
 mod outbox;
