@@ -140,27 +140,39 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
         context.complaints.watch();
-        let mut messages = Vec::new();
-        let mut next = client.poll(FIRST);
-        // Whatever is there already comes along; nothing is waited for.
-        while let Some(polled) = next {
-            // Of partitions that went and came back meanwhile, which are read again from the database's offset on: these
-            // would be taken for what follows it.
-            let fresh = std::mem::take(&mut *context.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-            messages.retain(|earlier: &Handled<C>| earlier.at().is_none_or(|at| !fresh.contains(&at.partition)));
-            match polled {
-                Ok(message) => messages.push(handle(&message, subscription, metrics)),
-                Err(error) => context.complain(client, &error),
-            }
-            if messages.len() >= GATHERED {
-                break;
-            }
-            next = client.poll(Duration::ZERO);
-        }
+        let poll = |wait| {
+            let polled = client.poll(wait)?;
+            Some(polled.map(|message| handle(&message, subscription, metrics)))
+        };
+        let messages = gather(&context.fresh, poll, |error| context.complain(client, &error));
         if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
             return;
         }
     }
+}
+
+/// Awaits a first message; whatever is there already comes along, and nothing more is waited for.
+fn gather<C>(
+    fresh: &Mutex<Vec<i32>>,
+    mut poll: impl FnMut(Duration) -> Option<KafkaResult<Handled<C>>>,
+    complain: impl Fn(KafkaError),
+) -> Vec<Handled<C>> {
+    let mut messages: Vec<Handled<C>> = Vec::new();
+    let mut wait = FIRST;
+    while messages.len() < GATHERED {
+        let polled = poll(wait);
+        wait = Duration::ZERO;
+        // Of partitions that went and came back within this poll, whether it brought a message or not: these are read
+        // again from the database's offset on, and what was gathered before would be taken for what follows it.
+        let fresh = std::mem::take(&mut *fresh.lock().unwrap_or_else(PoisonError::into_inner));
+        messages.retain(|earlier| earlier.at().is_none_or(|at| !fresh.contains(&at.partition)));
+        match polled {
+            Some(Ok(message)) => messages.push(message),
+            Some(Err(error)) => complain(error),
+            None => break,
+        }
+    }
+    messages
 }
 
 fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metrics: &InboxMetrics) -> Handled<C> {
@@ -310,5 +322,47 @@ impl<C: Send + 'static> Rebalancer<C> {
         let cut: Vec<Assignment> = found.into_iter().filter(|assignment| assignment.stopped.is_some()).collect();
         tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
         let _ = self.told.blocking_send(Polled::Assigned(cut));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::TraceContext;
+
+    fn message(partition: i32, offset: i64) -> Handled<()> {
+        let record = Record { topic: "topic", group: "group", partition, offset, key: "key" };
+        let span = Span::process(&TraceContext::root(), record);
+        Handled { unit: Ok(Unit { commands: vec![], at: Some(At { partition, offset }) }), span }
+    }
+
+    /// The partitions that were assigned anew within a poll, and the message that it brought.
+    type Poll = (&'static [i32], Option<(i32, i64)>);
+
+    fn gathered(polls: &[Poll]) -> Vec<(i32, i64)> {
+        let fresh = Mutex::new(Vec::new());
+        let mut polls = polls.iter();
+        let poll = |_| {
+            let (assigned, brought) = polls.next()?;
+            fresh.lock().unwrap().extend_from_slice(assigned);
+            brought.map(|(partition, offset)| Ok(message(partition, offset)))
+        };
+        let messages = gather(&fresh, poll, |error| panic!("{error}"));
+        messages.iter().filter_map(Handled::at).map(|at| (at.partition, at.offset)).collect()
+    }
+
+    #[test]
+    fn messages_from_before_their_partition_was_assigned_anew_are_thrown_away() {
+        let (one, other) = (|offset| Some((1, offset)), |offset| Some((2, offset)));
+        for (case, polls, expected) in [
+            ("nothing is assigned", vec![(&[][..], one(5)), (&[], other(7))], vec![(1, 5), (2, 7)]),
+            ("with a message of another", vec![(&[], one(5)), (&[], other(7)), (&[1], other(8))], vec![(2, 7), (2, 8)]),
+            ("with its own first", vec![(&[], one(5)), (&[1], one(3)), (&[], one(4))], vec![(1, 3), (1, 4)]),
+            ("without a message", vec![(&[], one(5)), (&[], other(7)), (&[1], None)], vec![(2, 7)]),
+            ("before the first message", vec![(&[1], one(3))], vec![(1, 3)]),
+            ("all", vec![(&[], one(5)), (&[], other(7)), (&[1, 2], None)], vec![]),
+        ] {
+            assert_eq!(gathered(&polls), expected, "{case}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod edge_auth;
 mod edge_calls;
 mod feed;
 mod inbox;
+mod inbox_fence;
 mod inbox_processes;
 mod migrations;
 mod outbox;
