@@ -53,7 +53,7 @@ test-fast: ## what needs no servers, in seconds: the rules, the choreography, th
 	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography
 
 .PHONY: kill-and-audit
-kill-and-audit: ## 200 orders while services are killed at random, then an audit from outside; ORDERS=200 KILLS=12
+kill-and-audit: ## 300 orders, paid or not, while services are killed at random, then an audit from outside; ORDERS=300 KILLS=12
 	cargo build --workspace --bins --locked
 	$(WITH_SERVERS) cargo run --quiet --package stories --bin kill-and-audit -- \
-		--orders $(or $(ORDERS),200) --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))
+		--orders $(or $(ORDERS),300) --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))

@@ -1,5 +1,8 @@
-//! What must hold of a whole system once it has come to rest, seen from outside: through the API, and on the topics.
-//! In: a world, and what its buyers were told. Out: every violation, in a line of its own.
+//! What must hold of a whole system once it has come to rest, seen from outside: through the API, on the topics, in the
+//! payment provider's ledger, and in what payments keeps of orders, which no client is ever shown. In: a world, and what
+//! its buyers were told. Out: every violation, in a line of its own.
+
+mod money;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +56,7 @@ pub async fn audit(world: &World, acknowledged: &BTreeSet<String>) -> Result<Vec
         }
         Err(violation) => violations.push(format!("topic tickets: {violation:#}")),
     }
+    violations.extend(money::audit(world, &orders).await?);
     Ok(violations)
 }
 

@@ -1,19 +1,20 @@
-//! A run in which buyers order while services are killed at random, and what is left of it is audited. In: how many
-//! orders and kills, and the seed of the chances. Out: what was done, and every violation.
+//! A run in which buyers order and pay while services are killed at random, and what is left of it is audited. In: how
+//! many orders and kills, and the seed of the chances. Out: what was done, and every violation.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use contracts::{
-    orders::v1::{CreateOrderRequest, OrderStatus},
-    tickets::v1::Ticket,
-};
+use contracts::{orders::v1::CreateOrderRequest, payments::v1::CreatePaymentRequest, tickets::v1::Ticket};
 use futures_util::future::try_join_all;
 use local::{progress::say, wait};
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::{SERVICES, User, World, audit::audit};
+use crate::{Ledger, SERVICES, User, World, audit::audit, ledger::Totals};
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,12 @@ pub struct Report {
     pub acknowledged: usize,
     /// Orders that were refused at once, for there was no stock.
     pub refused: usize,
+    /// Payments that buyers were told of, whatever became of them.
+    pub payments: usize,
     /// Calls that failed on the way and were made again, with the same request id.
     pub repeated: usize,
+    /// What the provider moved.
+    pub moved: BTreeMap<String, Totals>,
     /// What is not as it must be.
     pub violations: Vec<String>,
 }
@@ -42,7 +47,7 @@ pub struct Report {
 const BUYERS: usize = 8;
 const TICKETS: usize = 5;
 /// How long an order holds stock: less than the run, so that stock comes back meanwhile.
-const TTL: &str = "5s";
+const TTL: &str = "8s";
 /// How long a call may take before it is made again.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long all may take to be decided at the end.
@@ -78,18 +83,14 @@ pub async fn run(plan: Plan) -> Result<Report> {
     });
     tokio::try_join!(try_join_all(buyers), kill(&world, plan, &placed, chance.fork()))?;
 
-    // All that was killed is back; every order ends by its timer, whatever else became of it.
+    // All that was killed is back; every order is paid or ends by its timer, and what was charged in vain goes back.
     let acknowledged = told.acknowledged();
     let operator = world.operator()?;
-    wait::until("every acknowledged order to end", REST, || async {
-        for id in &acknowledged {
-            let order = operator.order(id).await?;
-            ensure!(order.status() == OrderStatus::Cancelled, "{id} is {}", order.status().as_str_name());
-        }
-        Ok(())
-    })
-    .await?;
-    wait::until("all stock to be back", REST, || async {
+    for id in &acknowledged {
+        let order = operator.awaits_end(id).await?;
+        operator.awaits_rest(&order).await?;
+    }
+    wait::until("no stock to be held any more", REST, || async {
         for ticket in &tickets {
             let now = operator.ticket(&ticket.id).await?;
             ensure!(now.reserved == 0, "{} of {} are held", now.reserved, ticket.id);
@@ -98,7 +99,8 @@ pub async fn run(plan: Plan) -> Result<Report> {
     })
     .await?;
     let violations = audit(&world, &acknowledged).await?;
-    let report = Report { acknowledged: acknowledged.len(), violations, ..told.report() };
+    let moved = Ledger::of(&world)?.totals().await?;
+    let report = Report { acknowledged: acknowledged.len(), moved, violations, ..told.report() };
     world.end().await?;
     Ok(report)
 }
@@ -108,6 +110,7 @@ pub async fn run(plan: Plan) -> Result<Report> {
 struct Told {
     acknowledged: Mutex<BTreeSet<String>>,
     refused: Mutex<usize>,
+    payments: Mutex<usize>,
     repeated: Mutex<usize>,
 }
 
@@ -121,7 +124,9 @@ impl Told {
         Report {
             acknowledged: 0,
             refused: count(&self.refused),
+            payments: count(&self.payments),
             repeated: count(&self.repeated),
+            moved: BTreeMap::new(),
             violations: Vec::new(),
         }
     }
@@ -131,7 +136,8 @@ impl Told {
     }
 }
 
-/// Places one order, again and again under the same request id until there is an answer; sometimes cancels it.
+/// Places one order, again and again under the same request id until there is an answer; then pays it, or cancels it, or
+/// leaves it alone.
 async fn buy(buyer: &User, tickets: &[Ticket], told: &Told, chance: &mut fastrand::Rng) -> Result<()> {
     let ticket = chance.choice(tickets).context("there are tickets")?;
     let request = CreateOrderRequest {
@@ -156,11 +162,40 @@ async fn buy(buyer: &User, tickets: &[Ticket], told: &Told, chance: &mut fastran
         return Ok(());
     };
     told.acknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(order.id.clone());
-    if chance.u8(0..5) == 0 {
-        // Whether it gets through or not: the order ends either way.
-        let _ = tokio::time::timeout(PATIENCE, buyer.cancels(&order.id)).await;
+    match chance.u8(0..20) {
+        0..4 => {
+            // Whether it gets through or not: the order ends either way.
+            let _ = tokio::time::timeout(PATIENCE, buyer.cancels(&order.id)).await;
+            Ok(())
+        }
+        // Forgotten: it expires.
+        4..7 => Ok(()),
+        7..9 => pay(buyer, &order.id, "pm_card_chargeDeclined", told).await,
+        // Charged when it has expired.
+        9 => pay(buyer, &order.id, "pm_sandbox_slow", told).await,
+        _ => pay(buyer, &order.id, "pm_card_visa", told).await,
     }
-    Ok(())
+}
+
+/// Pays, again and again under the same request id until there is an answer, be it that it is too late.
+async fn pay(buyer: &User, order_id: &str, card: &str, told: &Told) -> Result<()> {
+    let request = CreatePaymentRequest {
+        order_id: order_id.to_owned(),
+        payment_method: card.to_owned(),
+        request_id: Some(uuid::Uuid::new_v4().to_string()),
+    };
+    wait::until("a payment to be answered", REST, || async {
+        match tokio::time::timeout(PATIENCE, buyer.pays_as(request.clone())).await {
+            Ok(Ok(_)) => Told::count(&told.payments),
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => {}
+            failed => {
+                Told::count(&told.repeated);
+                anyhow::bail!("{failed:?}")
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Kills a service at random each time that so many more orders were placed, and starts it again at once.

@@ -1,5 +1,5 @@
-//! The program `kill-and-audit`: buyers order while services are killed at random; then stock, orders and events are
-//! audited from outside. Exit status 1, and a line a violation, if anything is not as it must be.
+//! The program `kill-and-audit`: buyers order and pay while services are killed at random; then stock, orders, money
+//! and events are audited from outside. Exit status 1, and a line a violation, if anything is not as it must be.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use stories::killing::{self, Plan};
 #[derive(Parser)]
 struct Arguments {
     /// How many orders to place.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 300)]
     orders: usize,
     /// How many times to kill a service.
     #[arg(long, default_value_t = 12)]
@@ -29,10 +29,12 @@ async fn main() -> Result<ExitCode> {
     say(format_args!("{orders} orders, {kills} kills, --seed {seed}"));
     let report = killing::run(Plan { orders, kills, seed }).await?;
     say(format_args!(
-        "{} acknowledged, {} refused for want of stock, {} calls repeated, {} violations",
+        "{} acknowledged, {} refused for want of stock, {} payments, {} calls repeated, moved {:?}, {} violations",
         report.acknowledged,
         report.refused,
+        report.payments,
         report.repeated,
+        report.moved,
         report.violations.len()
     ));
     for violation in &report.violations {
