@@ -1,6 +1,6 @@
 //! A service's process: from its arguments to its exit status.
 
-use std::{error::Error, future::Future, io::Write as _, process::ExitCode};
+use std::{error::Error, future::Future, io::Write as _, process::ExitCode, time::Duration};
 
 use futures_util::future::Either;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,9 @@ const MIGRATE: &str = "migrate";
 
 /// What every service can be told to do besides serving.
 const COMMANDS: &[Command] = &[Command { name: MIGRATE, about: "bring the database up to date, and end" }];
+
+/// How long threads that block may take at the very end.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// A service's whole life: reads its settings, all of them, before anything else happens; then serves, or does what its
 /// subcommand says. The settings that every service has are `common` of its own.
@@ -70,7 +73,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => return complain(name, &error),
     };
-    runtime.block_on(async {
+    let status = runtime.block_on(async {
         let telemetry = match telemetry::init(name, telemetry) {
             Ok(telemetry) => telemetry,
             Err(error) => return complain(name, &error),
@@ -86,7 +89,10 @@ where
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(name, &error),
         }
-    })
+    });
+    // By now all that matters has ended. A thread of a Kafka client whose brokers are away may not have, and never will.
+    runtime.shutdown_timeout(LAST_THREADS);
+    status
 }
 
 fn complain(name: &str, error: &dyn std::error::Error) -> ExitCode {

@@ -66,6 +66,8 @@ struct Waiting<C> {
 
 /// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
 const WAITING: usize = 8;
+/// How long leaving the group may take at the end.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often what waits aside is tried again: an attempt costs all others up to `lock_timeout`.
@@ -162,8 +164,11 @@ impl<S: Service> Consumer<S> {
         drop(polled);
         self.tell(&client, CommitMode::Async);
         let _ = polling.await;
-        // Closing waits for the group to be told, and calls back.
-        let _ = tokio::task::spawn_blocking(move || drop(client)).await;
+        // Closing waits for the group to be told, and calls back. While the brokers are away that may be for ever.
+        let closing = tokio::task::spawn_blocking(move || drop(client));
+        if tokio::time::timeout(CLOSING, closing).await.is_err() {
+            tracing::warn!(group = self.subscription.group, "the group was not left: it will notice by itself");
+        }
     }
 
     /// What was polled, in its order. Messages come along with all that wait behind them, as one batch: the fuller the
