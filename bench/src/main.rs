@@ -6,7 +6,7 @@ mod orders;
 mod outcomes;
 mod pgbench;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
@@ -36,7 +36,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let lasts = Duration::from_secs(arguments.seconds);
     let tools = Tools::from_env()?;
-    let mut stack = Stack::builder().inherit_env().env("orders", "ORDER_TTL", "1h");
+    let mut stack = Stack::builder().env("orders", "ORDER_TTL", "1h");
     for service in ["tickets", "orders", "expiration"] {
         stack = stack.service(service)?;
     }
@@ -46,13 +46,13 @@ async fn main() -> Result<()> {
     say("warming up: Kafka's virtual machine needs a minute of load");
     buyers.run(1000.0, Duration::from_secs(20)).await?;
     if let Some(rate) = arguments.rate {
-        let before = means(&stack).await?;
+        let before = histograms(&stack).await?;
         buyers.run(rate, lasts).await?;
-        let after = means(&stack).await?;
-        for (name, (sum, count)) in after {
-            let (s0, c0) = before.get(&name).copied().unwrap_or_default();
-            if count > c0 {
-                say(format_args!("{name}: mean {:.6} of {}", (sum - s0) / (count - c0), count - c0));
+        for (name, (sum, count)) in histograms(&stack).await? {
+            let (sum_before, count_before) = before.get(&name).copied().unwrap_or_default();
+            let (sum, count) = (sum - sum_before, count - count_before);
+            if count > 0.0 {
+                say(format_args!("{name}: mean {:.6} of {count}", sum / count));
             }
         }
         return stack.stop().await;
@@ -70,44 +70,26 @@ async fn main() -> Result<()> {
     say(format_args!("at a tenth of it: p50 {:.1} ms, p99 {:.1} ms", tenth.quantile(0.5), tenth.quantile(0.99)));
     say(format_args!("pgbench, single rows: {one:.0}/s by 1 client, {many:.0}/s by 32"));
     say(format_args!("as a share of the latter: {:.2}", best.rate / many));
-    for service in ["tickets", "orders", "expiration"] {
-        say(format_args!("{service}: {}", batches(&stack, service).await?));
+    for (name, (sum, count)) in histograms(&stack).await? {
+        if name.contains("write_batch_units") && count > 0.0 {
+            say(format_args!("{name}: mean {:.1} of {count} transactions", sum / count));
+        }
     }
     stack.stop().await
 }
 
-/// The mean batch of each lane of a service, by its own metrics.
-async fn batches(stack: &Stack, service: &str) -> Result<String> {
-    let page = reqwest::get(format!("http://{}/metrics", stack.service(service)?.ops())).await?.text().await?;
-    let sample = |line: &str, name: &str| {
-        let rest = line.strip_prefix(name)?.strip_prefix("{lane=\"")?;
-        let (lane, value) = rest.split_once("\"} ")?;
-        Some((lane.to_owned(), value.parse::<f64>().ok()?))
-    };
-    let all = |name: &'static str| page.lines().filter_map(move |line| sample(line, name));
-    let means = all("write_batch_units_sum").filter_map(|(lane, sum)| {
-        let (_, count) = all("write_batch_units_count").find(|(other, _)| *other == lane)?;
-        (count > 0.0).then(|| format!("{lane} {:.1} of {count} transactions", sum / count))
-    });
-    Ok(means.collect::<Vec<_>>().join(", "))
-}
-
-async fn means(stack: &Stack) -> Result<std::collections::BTreeMap<String, (f64, f64)>> {
-    let mut all = std::collections::BTreeMap::new();
+/// Of every histogram that the services show, by service and name: the sum and the count so far.
+async fn histograms(stack: &Stack) -> Result<BTreeMap<String, (f64, f64)>> {
+    let mut all: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for service in stack.services() {
         let page = reqwest::get(format!("http://{}/metrics", service.ops())).await?.text().await?;
-        let mut sums = std::collections::HashMap::new();
-        for line in page.lines() {
-            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        for (name, value) in page.lines().filter_map(|line| line.rsplit_once(' ')) {
             let Ok(value) = value.parse::<f64>() else { continue };
+            let name = format!("{} {name}", service.name());
             if name.contains("_sum") {
-                sums.insert(name.replace("_sum", ""), value);
-            }
-            if name.contains("_count") {
-                let base = name.replace("_count", "");
-                if let Some(sum) = sums.get(&base) {
-                    all.insert(format!("{} {base}", service.name()), (*sum, value));
-                }
+                all.entry(name.replace("_sum", "")).or_default().0 = value;
+            } else if name.contains("_count") {
+                all.entry(name.replace("_count", "")).or_default().1 = value;
             }
         }
     }

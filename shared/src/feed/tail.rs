@@ -18,7 +18,7 @@ use super::{Feed, Read};
 use crate::{
     backoff::Backoff,
     inbox::Delivery,
-    kafka::{KafkaConfig, trace_of},
+    kafka::{Asking, KafkaConfig, trace_of},
 };
 
 /// The task that keeps a feed told.
@@ -69,7 +69,7 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
     /// Reads from the topic's present end on until nobody watches, or it can't. Blocks its thread.
     fn read_on(&self, stop: &CancellationToken) -> KafkaResult<()> {
         let topic = self.kafka.topic(self.topic);
-        let client: BaseConsumer = self
+        let client: BaseConsumer<Asking> = self
             .kafka
             .client()
             // A name that the library asks for: partitions are assigned by hand and nothing is committed, so that there is
@@ -79,7 +79,8 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false")
             .set("queued.max.messages.kbytes", "4096")
-            .create()?;
+            // What goes wrong is told by whoever is given the error.
+            .create_with_context(Asking)?;
         client.assign(&ends(&client, &topic)?)?;
         // From here on nothing is missed; what changed before that, those who read their state earlier may have been.
         self.feed.missed();
@@ -127,7 +128,7 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
 }
 
 /// Every partition of the topic, at its end.
-fn ends(client: &BaseConsumer, topic: &str) -> KafkaResult<TopicPartitionList> {
+fn ends(client: &BaseConsumer<Asking>, topic: &str) -> KafkaResult<TopicPartitionList> {
     let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let missing = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);

@@ -50,8 +50,8 @@ impl Complaints {
     }
 }
 
-/// For a client that lives for one question: whoever asked is given the error.
-pub(super) struct Asking;
+/// For a client whose errors are given to whoever asked.
+pub(crate) struct Asking;
 
 impl ClientContext for Asking {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {

@@ -12,7 +12,7 @@ mod topic;
 pub use client::{Brokers, KafkaConfig};
 pub use cloud_event::CloudEvent;
 pub(crate) use cloud_event::trace_of;
-pub(crate) use complaints::Complaints;
+pub(crate) use complaints::{Asking, Complaints};
 pub use murmur2::partition_of;
 pub(crate) use producer::{BatchProducer, Record, SendError};
 pub use topic::{TopicConfig, TopicError, ensure_topic, partition_count};

@@ -25,22 +25,29 @@ const FAULTS: [(&str, Often); 8] = [
     ("drop_mid_answer", Often::Times(1)),
 ];
 
+/// An order for each of the faults, paid while the provider has it: which order, and the fault's name.
+async fn pays_while_charges_break(
+    buyer: &User,
+    ledger: &Ledger,
+    ticket: &Ticket,
+    card: &str,
+) -> Result<Vec<(String, &'static str)>> {
+    let paid = FAULTS.map(|(fault, often)| async move {
+        let order = buyer.places(ticket, 1).await?;
+        ledger.breaks(&order.id, Kind::Charge, fault, often).await?;
+        buyer.pays(&order.id, card).await?;
+        anyhow::Ok((order.id, fault))
+    });
+    try_join_all(paid).await
+}
+
 #[tokio::test]
 async fn whatever_goes_wrong_with_a_charge_it_is_made_once() -> Result<()> {
     let world = World::with(|stack| Ok(stack.env("payments", "PROVIDER_TIMEOUT", "2s"))).await?;
     let (alice, bob, ledger) = (world.user("alice")?, world.user("bob")?, Ledger::of(&world)?);
     let ticket = alice.lists("Concert", 29900, 50).await?;
 
-    let paid = FAULTS.map(|(fault, often)| {
-        let (bob, ledger, ticket) = (&bob, &ledger, &ticket);
-        async move {
-            let order = bob.places(ticket, 1).await?;
-            ledger.breaks(&order.id, Kind::Charge, fault, often).await?;
-            bob.pays(&order.id, "pm_card_visa").await?;
-            anyhow::Ok((order.id, fault))
-        }
-    });
-    let paid = try_join_all(paid).await?;
+    let paid = pays_while_charges_break(&bob, &ledger, &ticket, "pm_card_visa").await?;
 
     for (order, fault) in &paid {
         bob.awaits_payment(order, PaymentStatus::Succeeded).await?;
@@ -60,16 +67,7 @@ async fn a_card_that_is_declined_while_the_provider_misbehaves_is_declined_all_t
     let (alice, bob, ledger) = (world.user("alice")?, world.user("bob")?, Ledger::of(&world)?);
     let ticket = alice.lists("Concert", 29900, 50).await?;
 
-    let paid = FAULTS.map(|(fault, often)| {
-        let (bob, ledger, ticket) = (&bob, &ledger, &ticket);
-        async move {
-            let order = bob.places(ticket, 1).await?;
-            ledger.breaks(&order.id, Kind::Charge, fault, often).await?;
-            bob.pays(&order.id, "pm_card_chargeDeclined").await?;
-            anyhow::Ok((order.id, fault))
-        }
-    });
-    for (order, fault) in try_join_all(paid).await? {
+    for (order, fault) in pays_while_charges_break(&bob, &ledger, &ticket, "pm_card_chargeDeclined").await? {
         let failed = bob.awaits_payment(&order, PaymentStatus::Failed).await?;
         assert_eq!(failed.failure_reason, "generic_decline", "{fault}");
         assert_eq!(ledger.movements_of(&order).await?, [], "{fault}");
