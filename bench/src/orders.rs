@@ -1,4 +1,4 @@
-//! Orders until they await payment: the highest rate that holds, and how long one takes at a tenth of it.
+//! Orders until they await payment, or until they are paid for: the highest rate that holds, and how long one takes.
 
 use std::{
     sync::Arc,
@@ -8,11 +8,16 @@ use std::{
 use anyhow::{Context, Result};
 use contracts::{
     orders::v1::{CreateOrderRequest, order_service_client::OrderServiceClient},
+    payments::v1::{CreatePaymentRequest, PaymentStatus, payment_service_client::PaymentServiceClient},
     tickets::v1::{CreateTicketRequest, Ticket, ticket_service_client::TicketServiceClient},
     r#type::v1::Money,
 };
 use futures_util::future::try_join_all;
 use local::{progress::say, stack::Stack};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinSet,
+};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -22,7 +27,7 @@ use tonic::{
 
 use crate::{
     load::{self, Offered},
-    outcomes::{Outcomes, Placed, Watch},
+    outcomes::{Goal, Outcomes, Placed, Watch},
 };
 
 type Line = InterceptedService<Channel, Token>;
@@ -40,7 +45,9 @@ impl Interceptor for Token {
 /// Buyers, over a few connections each of many streams.
 #[derive(Clone)]
 pub(crate) struct Buyers {
+    goal: Goal,
     orders: Vec<OrderServiceClient<Line>>,
+    payments: Vec<PaymentServiceClient<Line>>,
     tickets: Arc<Vec<Ticket>>,
     brokers: String,
 }
@@ -54,6 +61,8 @@ pub(crate) struct Run {
     pub offered: Offered,
     /// What became of the orders.
     pub outcomes: Outcomes,
+    /// Payments that were not answered with success.
+    pub unpaid: usize,
 }
 
 const CONNECTIONS: usize = 4;
@@ -61,12 +70,12 @@ const CONNECTIONS: usize = 4;
 const STOCK: i32 = 1_000_000;
 
 impl Buyers {
-    /// Lists so many tickets, and stands ready to order them.
+    /// Lists so many tickets, and stands ready to order them, and to pay if that is the goal.
     ///
     /// # Errors
     ///
     /// A service can't be reached.
-    pub(crate) async fn ready(stack: &Stack, tickets: usize) -> Result<Self> {
+    pub(crate) async fn ready(stack: &Stack, tickets: usize, goal: Goal) -> Result<Self> {
         let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
         let line = async |service: &str| {
             let address = format!("http://{}", stack.service(service)?.grpc());
@@ -87,12 +96,15 @@ impl Buyers {
             }
         });
         let tickets = Arc::new(try_join_all(listed).await?);
-        let mut orders = Vec::new();
+        let (mut orders, mut payments) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTIONS {
             orders.push(OrderServiceClient::new(line("orders").await?));
+            if goal == Goal::Completed {
+                payments.push(PaymentServiceClient::new(line("payments").await?));
+            }
         }
         let brokers = stack.shared_servers().kafka_brokers.clone();
-        Ok(Self { orders, tickets, brokers })
+        Ok(Self { goal, orders, payments, tickets, brokers })
     }
 
     /// Orders at this rate for so long, and sees what becomes of it.
@@ -101,7 +113,9 @@ impl Buyers {
     ///
     /// The topic can't be read.
     pub(crate) async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
-        let watch = Watch::begin(&self.brokers)?;
+        let (awaiting, awaited) = unbounded_channel();
+        let paying = tokio::spawn(pay(self.payments.clone(), awaited));
+        let watch = Watch::begin(&self.brokers, self.goal, awaiting)?;
         let mut chance = fastrand::Rng::new();
         let placed = watch.placed();
         let offered = load::offer(rate, lasts, |due| {
@@ -123,7 +137,7 @@ impl Buyers {
         .await;
         drop(placed);
         let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
-        let run = Run { rate, offered, outcomes };
+        let run = Run { rate, offered, outcomes, unpaid: paying.await? };
         say(format_args!("{run}"));
         Ok(run)
     }
@@ -159,18 +173,46 @@ impl Buyers {
     }
 }
 
+/// Pays for every order as it comes to await that, until there are no more. How many payments did not succeed.
+async fn pay(clients: Vec<PaymentServiceClient<Line>>, mut awaited: UnboundedReceiver<String>) -> usize {
+    let mut chance = fastrand::Rng::new();
+    let mut calls = JoinSet::new();
+    let mut unpaid = 0;
+    loop {
+        tokio::select! {
+            order_id = awaited.recv() => {
+                let Some(order_id) = order_id else { break };
+                let Some(client) = chance.choice(&clients) else { continue };
+                let mut client = client.clone();
+                let payment_method = "pm_card_visa".to_owned();
+                calls.spawn(async move {
+                    let request = CreatePaymentRequest { order_id, payment_method, request_id: None };
+                    let payment = client.create_payment(request).await.ok()?.into_inner().payment?;
+                    (payment.status() == PaymentStatus::Succeeded).then_some(())
+                });
+            }
+            Some(paid) = calls.join_next() => unpaid += usize::from(!matches!(paid, Ok(Some(())))),
+        }
+    }
+    while let Some(paid) = calls.join_next().await {
+        unpaid += usize::from(!matches!(paid, Ok(Some(()))));
+    }
+    unpaid
+}
+
 impl Run {
     /// Whether the system kept up: every order was seen, soon after the last arrival, and none was refused.
     pub(crate) fn holds(&self) -> bool {
-        let Self { offered, outcomes, .. } = self;
+        let Self { offered, outcomes, unpaid, .. } = self;
         offered.failed == 0
+            && *unpaid == 0
             && offered.shed == 0
             && outcomes.missing == 0
             && outcomes.tail < Duration::from_secs(1)
             && outcomes.latencies.value_at_quantile(0.99) < 1_000_000
     }
 
-    /// A quantile of the way from due to awaiting payment, in milliseconds.
+    /// A quantile of the way from due to the goal, in milliseconds.
     pub(crate) fn quantile(&self, quantile: f64) -> f64 {
         self.outcomes.latencies.value_at_quantile(quantile) as f64 / 1000.0
     }
@@ -178,10 +220,10 @@ impl Run {
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rate, offered, outcomes } = self;
+        let Self { rate, offered, outcomes, unpaid } = self;
         write!(
             f,
-            "{rate:>8.0}/s: p50 {:.1} ms, p99 {:.1} ms; {} answered, {} failed, {} shed, {} missing, tail {:.1} s{}",
+            "{rate:>8.0}/s: p50 {:.1} ms, p99 {:.1} ms; {} answered, {} failed, {} shed, {unpaid} unpaid, {} missing, tail {:.1} s{}",
             self.quantile(0.5),
             self.quantile(0.99),
             offered.answered,

@@ -1,5 +1,5 @@
 //! What became of orders, learnt from the topic `orders` as any client of Kafka would. In: orders as they are placed.
-//! Out: how long each took from when it was due to be placed until it was seen awaiting payment.
+//! Out: how long each took from when it was due to be placed until it was seen at its goal.
 
 use std::{
     collections::HashMap,
@@ -19,8 +19,29 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     message::Headers,
 };
+use tokio::sync::mpsc::UnboundedSender;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far an order is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Goal {
+    /// Its stock is held: it awaits payment.
+    Reserved,
+    /// The whole saga: it is paid for as soon as it awaits payment, and completed.
+    Completed,
+}
+
+impl Goal {
+    fn event(self) -> &'static str {
+        match self {
+            Self::Reserved => AWAITING_PAYMENT,
+            Self::Completed => "order.completed",
+        }
+    }
+}
+
+const AWAITING_PAYMENT: &str = "order.awaiting_payment";
 
 /// An order that was placed, and when it was due to be.
 #[derive(Debug)]
@@ -34,7 +55,7 @@ pub(crate) struct Placed {
 /// What a watch came to.
 #[derive(Debug)]
 pub(crate) struct Outcomes {
-    /// From due to seen awaiting payment, in microseconds.
+    /// From due to seen at the goal, in microseconds.
     pub latencies: Histogram<u64>,
     /// Orders that were placed and not seen in time.
     pub missing: usize,
@@ -50,12 +71,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch.
+    /// Begins to watch for this goal. Who is to pay is told the id of each order that awaits payment.
     ///
     /// # Errors
     ///
     /// The topic can't be read.
-    pub(crate) fn begin(brokers: &str) -> Result<Self> {
+    pub(crate) fn begin(brokers: &str, goal: Goal, awaiting: UnboundedSender<String>) -> Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "bench")
@@ -74,7 +95,7 @@ impl Watch {
         let done = Arc::new(AtomicBool::new(false));
         let thread = {
             let done = done.clone();
-            std::thread::spawn(move || watch(&consumer, &waiting, &done))
+            std::thread::spawn(move || watch(&consumer, goal, &awaiting, &waiting, &done))
         };
         Ok(Self { placed, done, thread })
     }
@@ -99,7 +120,13 @@ impl Watch {
 /// How long after the end what is missing is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn watch(consumer: &BaseConsumer, waiting: &mpsc::Receiver<Placed>, done: &AtomicBool) -> Result<Outcomes> {
+fn watch(
+    consumer: &BaseConsumer,
+    goal: Goal,
+    awaiting: &UnboundedSender<String>,
+    waiting: &mpsc::Receiver<Placed>,
+    done: &AtomicBool,
+) -> Result<Outcomes> {
     let mut latencies = Histogram::new_with_bounds(1, 120_000_000, 3)?;
     // An order may be seen before its caller has heard of it.
     let (mut due, mut seen): (HashMap<String, Instant>, HashMap<String, Instant>) = (HashMap::new(), HashMap::new());
@@ -126,8 +153,14 @@ fn watch(consumer: &BaseConsumer, waiting: &mpsc::Receiver<Placed>, done: &Atomi
             let message = message?;
             let at = Instant::now();
             let kind = message.headers().and_then(|headers| headers.iter().find(|header| header.key == "ce_type"));
-            if kind.and_then(|header| header.value) == Some(b"order.awaiting_payment") {
-                let id = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+            let kind = kind.and_then(|header| header.value);
+            let id = || String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+            if kind == Some(AWAITING_PAYMENT.as_bytes()) {
+                // Nobody pays any more when the run is over.
+                let _ = awaiting.send(id());
+            }
+            if kind == Some(goal.event().as_bytes()) {
+                let id = id();
                 last_seen = at;
                 match due.remove(&id) {
                     Some(due) => latencies.saturating_record(micros(at, due)),

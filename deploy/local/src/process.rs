@@ -204,6 +204,12 @@ impl Process {
         self.running().map(|run| run.pid.as_raw())
     }
 
+    /// The CPU time that its present run has used so far, with all that it has started; none while it doesn't run.
+    pub fn cpu_time(&self) -> Duration {
+        let pids = self.running().map(|run| [vec![run.pid], tree::below(run.pid)].concat()).unwrap_or_default();
+        pids.into_iter().filter_map(|pid| tree::cpu_time(pid.as_raw())).sum()
+    }
+
     /// Whether it runs (or is paused).
     pub fn is_running(&self) -> bool {
         self.running().is_some()

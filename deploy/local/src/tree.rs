@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -42,9 +43,23 @@ pub(crate) fn is_alive(pid: Pid) -> bool {
     state_and_parent(pid.as_raw()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// Fields 3 and 4 of /proc/PID/stat; the second is the name, in parentheses, and may hold spaces and parentheses itself.
 fn state_and_parent(pid: i32) -> Option<(char, i32)> {
+    let stat = stat(pid)?;
+    Some((stat.first()?.chars().next()?, stat.get(1)?.parse().ok()?))
+}
+
+/// The CPU time that a process has used so far, with that of its children that have ended.
+pub(crate) fn cpu_time(pid: i32) -> Option<Duration> {
+    let stat = stat(pid)?;
+    let ticks: u64 = stat.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * MS_PER_TICK))
+}
+
+/// The kernel shows times in units of its `USER_HZ`, which is 100 on all that this runs on.
+const MS_PER_TICK: u64 = 10;
+
+/// Fields 3 and following of /proc/PID/stat; the second is the name, in parentheses, and may hold spaces and parentheses itself.
+fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    Some(stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().map(str::to_owned).collect())
 }
