@@ -12,7 +12,10 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use local::{progress::say, stack::Stack, tools::Tools};
 
-use crate::{orders::{Buyers, Run}, outcomes::Goal};
+use crate::{
+    orders::{Buyers, Run},
+    outcomes::Goal,
+};
 
 /// Orders a second until they await payment, or until they are paid for and completed, and single-row commits a second
 /// beside them.
@@ -83,7 +86,10 @@ async fn main() -> Result<()> {
     let one = pgbench::single_rows(&programs, url, 1, yardstick, stack.dir()).await?;
     let many = pgbench::single_rows(&programs, url, 32, yardstick, stack.dir()).await?;
 
-    say(format_args!("highest rate that held for {} s: {:.0} /s until {:?}", arguments.seconds, best.rate, arguments.goal));
+    say(format_args!(
+        "highest rate that held for {} s: {:.0} /s until {:?}",
+        arguments.seconds, best.rate, arguments.goal
+    ));
     say(format_args!("at a tenth of it: p50 {:.1} ms, p99 {:.1} ms", tenth.quantile(0.5), tenth.quantile(0.99)));
     say(format_args!("pgbench, single rows: {one:.0}/s by 1 client, {many:.0}/s by 32"));
     say(format_args!("as a share of the latter: {:.2}", best.rate / many));

@@ -63,6 +63,8 @@ impl Postgres {
         let mut spec = Spec::new("Postgres", bin.join("postgres"), dir.join("postgres.log")).args(["-D"]).args([&data]);
         spec = spec.args(settings.iter().flat_map(|(name, value)| ["-c".into(), format!("{name}={value}")]));
         spec.run_as = run_as;
+        // Else a backend gives memory back to the kernel after a statement and asks for it again at the next.
+        spec.env.extend([("MALLOC_TRIM_THRESHOLD_", "8388608"), ("MALLOC_TOP_PAD_", "1048576")].map(owned));
         spec.readiness = Readiness::Postgres { port };
         // Recovery after a kill replays up to max_wal_size.
         spec.start_limit = Duration::from_secs(120);
@@ -151,8 +153,11 @@ fn settings(port: u16, fsync: bool) -> Vec<(String, String)> {
         ("log_timezone", "UTC"),
         ("log_line_prefix", "%m [%p] %q%d %a "),
     ];
-    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    own.into_iter().chain([("port".to_owned(), port.to_string())]).collect()
+    own.map(owned).into_iter().chain([("port".to_owned(), port.to_string())]).collect()
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 /// Into a folder beside the final one, which takes its place when it is complete: what an interrupted initdb leaves is no server.

@@ -5,7 +5,7 @@ use shared::config::{CommonConfig, Defaults, Settings};
 use crate::provider::ProviderConfig;
 
 const DEFAULTS: Defaults =
-    Defaults { grpc_address: "127.0.0.1:50053", ops_address: "127.0.0.1:9103", consumer_pace: "3ms" };
+    Defaults { grpc_address: "127.0.0.1:50053", ops_address: "127.0.0.1:9103", consumer_pace: "10ms" };
 
 /// The settings of payments.
 #[derive(Clone, Debug)]

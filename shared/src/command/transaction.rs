@@ -102,25 +102,31 @@ impl Fixed for MoveWriter {
     const SQL: &'static str = "UPDATE writers SET batch = $2, moved_at = now() WHERE id = $1 AND batch = $2 - 1";
 }
 
-struct MoveOffsets;
-impl Fixed for MoveOffsets {
-    // Locked in order first, so that a consumer that lost its partitions and the one that has them now wait for each
-    // other in one order.
+struct MoveBoth;
+impl Fixed for MoveBoth {
+    // One statement where two would do: each has a price that doesn't depend on its rows. The offsets are locked in
+    // order first, so that a consumer that lost its partitions and the one that has them now wait for each other in one
+    // order.
     const SQL: &'static str = "\
-        WITH mine AS (SELECT * FROM unnest($3, $4, $5) AS mine (partition, expected, next)), \
+        WITH writer AS (UPDATE writers SET batch = $2, moved_at = now() WHERE id = $1 AND batch = $2 - 1 RETURNING id), \
+        mine AS (SELECT * FROM unnest($5, $6, $7) AS mine (partition, expected, next)), \
         locked AS ( \
             SELECT partition FROM inbox_offsets \
-            WHERE consumer_group = $1 AND topic = $2 AND partition = ANY ($3) ORDER BY partition FOR UPDATE) \
-        UPDATE inbox_offsets held SET next_offset = mine.next FROM mine JOIN locked USING (partition) \
-        WHERE held.consumer_group = $1 AND held.topic = $2 AND held.partition = mine.partition \
-            AND held.next_offset = mine.expected \
-        RETURNING held.partition";
+            WHERE consumer_group = $3 AND topic = $4 AND partition = ANY ($5) ORDER BY partition FOR UPDATE), \
+        moved AS ( \
+            UPDATE inbox_offsets held SET next_offset = mine.next FROM mine JOIN locked USING (partition) \
+            WHERE held.consumer_group = $3 AND held.topic = $4 AND held.partition = mine.partition \
+                AND held.next_offset = mine.expected \
+            RETURNING held.partition) \
+        SELECT (SELECT count(*) FROM writer) AS writers, ARRAY(SELECT partition FROM moved) AS partitions";
 }
 
 #[derive(diesel::QueryableByName)]
 struct Moved {
-    #[diesel(sql_type = Integer)]
-    partition: i32,
+    #[diesel(sql_type = BigInt)]
+    writers: i64,
+    #[diesel(sql_type = Array<Integer>)]
+    partitions: Vec<i32>,
 }
 
 /// Statements of the transaction itself go the same way as all others, as prepared ones: futures that are polled
@@ -138,19 +144,26 @@ async fn move_writer(conn: &AsyncPgConnection, writer: Uuid, batch: i64) -> Quer
     if moved == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
-/// The partitions whose offset moved: those that are still ours.
-async fn move_offsets(conn: &AsyncPgConnection, source: Source<'_>, moves: &[Move]) -> QueryResult<Vec<i32>> {
-    let Some((group, topic)) = source.reads.filter(|_| !moves.is_empty()) else { return Ok(Vec::new()) };
-    let rows = Prepared::<MoveOffsets, _>::with(|sql| {
-        sql.bind::<Text, _>(group)
+/// Moves the writer's row, and the offsets if there are any to move. The partitions whose offset moved: those that are
+/// still ours.
+async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &Work<'_, C>) -> QueryResult<Vec<i32>> {
+    let moves = work.moves;
+    let Some((group, topic)) = work.source.reads.filter(|_| !moves.is_empty()) else {
+        move_writer(conn, writer, batch).await?;
+        return Ok(Vec::new());
+    };
+    let moved = Prepared::<MoveBoth, _>::with(|sql| {
+        sql.bind::<SqlUuid, _>(writer)
+            .bind::<BigInt, _>(batch)
+            .bind::<Text, _>(group)
             .bind::<Text, _>(topic)
             .bind::<Array<Integer>, _>(moves.iter().map(|held| held.partition).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.expected).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.next).collect::<Vec<_>>())
     })
-    .load::<Moved>(&mut &*conn)
+    .get_result::<Moved>(&mut &*conn)
     .await?;
-    Ok(rows.into_iter().map(|row| row.partition).collect())
+    if moved.writers == 1 { Ok(moved.partitions) } else { Err(Error::NotFound) }
 }
 
 /// The first half: everything up to the decision. The transaction stays open.
@@ -164,11 +177,10 @@ pub(super) async fn begin<S: Service>(
     let wanted: Vec<&Claim> =
         work.units.iter().flat_map(|unit| &unit.commands).filter_map(|envelope| envelope.claim.as_ref()).collect();
     let patience = async { if work.impatient { run::<Impatient>(conn).await } else { Ok(()) } };
-    let (_, _, _, moved, claims, loaded) = futures_util::try_join!(
+    let (_, _, moved, claims, loaded) = futures_util::try_join!(
         run::<Begin>(conn),
         patience,
-        move_writer(conn, writer, batch),
-        move_offsets(conn, work.source, work.moves),
+        move_on(conn, writer, batch, work),
         claims::claim(conn, &wanted),
         S::load(conn, &commands),
     )?;

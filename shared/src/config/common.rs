@@ -330,7 +330,7 @@ impl LimitsConfig {
         let write_pace = pace("WRITE_PACE", "1ms", "how soon one transaction of callers' commands may follow another");
         let consumer_pace =
             pace("CONSUMER_PACE", defaults.consumer_pace, "how soon one transaction of a consumer may follow another");
-        let relay_pace = pace("RELAY_PACE", "3ms", "how soon the relay may read the outbox again");
+        let relay_pace = pace("RELAY_PACE", "1ms", "how soon the relay may read the outbox again");
         let consumer_batch = settings.get(
             "CONSUMER_BATCH",
             Default::To("1000"),

@@ -26,7 +26,7 @@ use crate::{
     db::Database,
     kafka::KafkaConfig,
     pace::Pace,
-    telemetry::Spell,
+    telemetry::{Span, Spell},
 };
 
 /// The limits of a consumer.
@@ -55,13 +55,23 @@ pub struct Consumer<S: Service> {
     stopped: BTreeSet<i32>,
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
     held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
+    /// What means nothing to this service and only moves offsets: it goes along with what comes next.
+    passed: Vec<Unit<S::Command>>,
     /// Something waits aside.
     locked: Spell,
 }
 
 struct Waiting<C> {
     unit: Unit<C>,
-    _span: crate::telemetry::Span,
+    /// Open until the effects are committed; none where there are no effects.
+    _span: Option<Span>,
+}
+
+impl<C> Waiting<C> {
+    fn new(unit: Unit<C>, span: Span) -> Self {
+        let _span = (!unit.commands.is_empty()).then_some(span);
+        Self { unit, _span }
+    }
 }
 
 /// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
@@ -90,7 +100,7 @@ impl<S: Service> Consumer<S> {
         metrics.introduce(subscription.group);
         let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
         let positions = Positions::new(subscription.group, subscription.topic);
-        let (stopped, held) = (BTreeSet::new(), BTreeMap::new());
+        let (stopped, held, passed) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
         let pace = Pace::new(config.pace);
         Self {
             subscription,
@@ -103,6 +113,7 @@ impl<S: Service> Consumer<S> {
             pace,
             stopped,
             held,
+            passed,
             locked: Spell::default(),
         }
     }
@@ -151,6 +162,7 @@ impl<S: Service> Consumer<S> {
                     None => break,
                 },
                 _ = telling.tick() => {
+                    self.settle(&client, Vec::new()).await;
                     self.tell(&client, CommitMode::Async);
                     if let Some(over) = self.locked.over(std::time::Instant::now()) {
                         let group = self.subscription.group;
@@ -162,6 +174,7 @@ impl<S: Service> Consumer<S> {
         }
         // Nobody listens any more: the poller ends at its next word.
         drop(polled);
+        self.settle(&client, Vec::new()).await;
         self.tell(&client, CommitMode::Async);
         let _ = polling.await;
         // Closing waits for the group to be told, and calls back. While the brokers are away that may be for ever.
@@ -207,6 +220,7 @@ impl<S: Service> Consumer<S> {
         for Assignment { partition, next, stopped } in assignments {
             tracing::info!(group, partition, next, "assigned");
             self.positions.set(partition, next);
+            self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != partition));
             self.metrics.next(group, partition, next);
             match stopped {
                 None => {
@@ -223,6 +237,7 @@ impl<S: Service> Consumer<S> {
         for partition in partitions {
             tracing::info!(group = self.subscription.group, partition, "revoked");
             self.positions.remove(*partition);
+            self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != *partition));
             self.stopped.remove(partition);
             self.held.remove(partition);
             self.metrics.forget(self.subscription.group, *partition);
@@ -238,8 +253,8 @@ impl<S: Service> Consumer<S> {
                 continue;
             };
             match (message.unit, self.held.get_mut(&at.partition)) {
-                (Ok(unit), None) => waiting.push(Waiting { unit, _span: message.span }),
-                (Ok(unit), Some(held)) => held.push(Waiting { unit, _span: message.span }),
+                (Ok(unit), None) => waiting.push(Waiting::new(unit, message.span)),
+                (Ok(unit), Some(held)) => held.push(Waiting::new(unit, message.span)),
                 (Err((_, why)), held) => {
                     message.span.error("UNDECODABLE");
                     // What came before it is still good; from it on nothing is.
@@ -253,8 +268,23 @@ impl<S: Service> Consumer<S> {
         self.execute(client, waiting).await;
     }
 
-    /// Does what it can; stops or holds the partitions of what it can't.
-    async fn execute(&mut self, client: &Client<S::Command>, mut waiting: Vec<Waiting<S::Command>>) {
+    /// What has effects is done at once. What has none can wait to go along, for a transaction that moves nothing but
+    /// offsets costs as much as another: if it is lost meanwhile, it is read and passed over again.
+    async fn execute(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
+        if waiting.iter().any(|waiting| !waiting.unit.commands.is_empty()) {
+            self.settle(client, waiting).await;
+        } else {
+            self.passed.extend(waiting.into_iter().map(|waiting| waiting.unit));
+            if self.passed.len() >= self.config.batch {
+                self.settle(client, Vec::new()).await;
+            }
+        }
+    }
+
+    /// Does what it can, what was passed over first; stops or holds the partitions of what it can't.
+    async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
+        let passed = self.passed.drain(..).map(|unit| Waiting { unit, _span: None });
+        let mut waiting: Vec<_> = passed.chain(waiting).collect();
         while !waiting.is_empty() {
             let (units, spans): (Vec<_>, Vec<_>) =
                 waiting.drain(..).map(|waiting| (waiting.unit, waiting._span)).unzip();
@@ -289,11 +319,11 @@ impl<S: Service> Consumer<S> {
                         }
                     }
                     UnitOutcome::Refused(refusal) => {
-                        span.error("REFUSED");
+                        span.iter().for_each(|span| span.error("REFUSED"));
                         self.stop(client, at.partition, at.offset, &format!("refused: {refusal:?}"));
                     }
                     UnitOutcome::Impossible(why) => {
-                        span.error("IMPOSSIBLE");
+                        span.iter().for_each(|span| span.error("IMPOSSIBLE"));
                         self.stop(client, at.partition, at.offset, &why);
                     }
                     // The program ends; the offsets say where to go on.

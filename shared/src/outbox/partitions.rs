@@ -12,8 +12,9 @@ use crate::{
     db::{ConnectError, Database},
 };
 
-/// How many days beyond today there is a partition for: as long as this may fail before anybody is held up.
-const AHEAD: u64 = 7;
+/// How many days beyond today there is a partition for: as long as this may fail before anybody is held up. The relay
+/// looks into each of them.
+const AHEAD: u64 = 2;
 const CHECKED_EVERY: Duration = Duration::from_secs(3600);
 
 #[derive(diesel::QueryableByName)]
@@ -39,7 +40,7 @@ pub enum PartitionError {
     Query(#[from] diesel::result::Error),
 }
 
-/// Makes what is missing of today's partition and those of the week to come.
+/// Makes what is missing of today's partition and those of the days to come.
 ///
 /// # Errors
 ///

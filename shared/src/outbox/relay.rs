@@ -71,10 +71,12 @@ enum Interrupted {
     Kafka(#[from] rdkafka::error::KafkaError),
 }
 
-/// The poll for what other replicas wrote, whose writers can't wake this relay: from this, as long as something was
-/// found, to `LAZIEST`.
+/// The poll for what other replicas wrote, whose writers can't wake this relay: from this, as long as it finds
+/// something, to `LAZIEST`.
 const EAGEREST: Duration = Duration::from_millis(5);
 const LAZIEST: Duration = Duration::from_millis(50);
+/// How long the cursor may lie behind: this much is repeated by whoever takes over from a relay that was killed.
+const MOVED_EVERY: Duration = Duration::from_millis(50);
 /// Sequence numbers listed at once of a large difference: 8 MB.
 const LISTED: i64 = 1_000_000;
 /// How long what is under way may take to be acknowledged at the end; the outbox keeps the rest.
@@ -103,6 +105,10 @@ struct Leader<'a> {
     conn: &'a AsyncPgConnection,
     lease: Lease,
     place: Place,
+    /// Whether the database's cursor lies behind `place`.
+    ahead: bool,
+    /// When the cursor was moved or the lease renewed the last time.
+    renewed: Instant,
     producer: BatchProducer,
     partitions: i32,
     source: String,
@@ -179,40 +185,49 @@ impl Relay {
         let source = format!("/ticketing/{}", config.service);
         tracing::info!(topic = config.topic, partitions, epoch = lease.epoch, "publishing the outbox");
         self.metrics.leading(true);
-        let mut leader = Leader { relay: self, conn, lease, place, producer, partitions, source };
-        let mut poll = EAGEREST;
-        let mut pace = Pace::new(config.pace);
-        let mut renewed = Instant::now();
+        let renewed = Instant::now();
+        let mut leader =
+            Leader { relay: self, conn, lease, place, ahead: false, renewed, producer, partitions, source };
+        let (mut poll, mut woken) = (EAGEREST, false);
+        let (mut pace, mut busy) = (Pace::new(config.pace), false);
         let mut last: Option<Instant> = None;
         loop {
-            pace.begin().await;
+            // A look that finds nothing holds up nobody: only what follows a batch waits to become one.
+            if busy {
+                pace.begin().await;
+            } else {
+                pace.begun();
+            }
             leader.producer.watch();
             let read_at = Instant::now();
             // What others keep writing is another's to publish.
             if stop.is_cancelled()
                 && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
             {
-                return Ok(());
+                return leader.keep().await;
             }
             let published = leader.publish_fresh(stop).await?;
-            if published > 0 {
+            if leader.renewed.elapsed() >= if leader.ahead { MOVED_EVERY } else { lease::RENEWED_EVERY } {
+                leader.keep().await?;
+            }
+            busy = published > 0;
+            if busy {
                 *backoff = Backoff::new();
-                renewed = Instant::now();
-                poll = EAGEREST;
-                continue;
+                if !woken {
+                    poll = EAGEREST;
+                }
             }
-            if stop.is_cancelled() {
-                return Ok(());
+            if stop.is_cancelled() && !busy {
+                return leader.keep().await;
             }
-            if renewed.elapsed() >= lease::RENEWED_EVERY {
-                leader.renew().await?;
-                renewed = Instant::now();
-            }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(poll) => poll = (poll * 2).min(LAZIEST),
-                () = stop.cancelled() => {}
-            }
+            woken = tokio::select! {
+                () = self.wake.notified() => true,
+                () = tokio::time::sleep(poll) => {
+                    poll = (poll * 2).min(LAZIEST);
+                    false
+                }
+                () = stop.cancelled() => false,
+            };
         }
     }
 }
@@ -237,7 +252,8 @@ impl Leader<'_> {
             Fresh::Few { rows, .. } if rows.is_empty() => Ok(0),
             Fresh::Few { rows, snapshot } => {
                 self.send(&rows, stop).await?;
-                self.advance(Place::at(snapshot)).await?;
+                self.place = Place::at(snapshot);
+                self.ahead = true;
                 Ok(rows.len())
             }
             Fresh::Many => {
@@ -326,10 +342,20 @@ impl Leader<'_> {
     }
 
     async fn advance(&mut self, place: Place) -> Result<(), Interrupted> {
-        if !cursor::advance(self.conn, self.lease, &place).await? {
+        self.place = place;
+        self.ahead = true;
+        self.keep().await
+    }
+
+    /// Keeps the lease, and the place if it has changed.
+    async fn keep(&mut self) -> Result<(), Interrupted> {
+        if !self.ahead {
+            self.renew().await?;
+        } else if !cursor::advance(self.conn, self.lease, &self.place).await? {
             return Err(Interrupted::LostLease);
         }
-        self.place = place;
+        self.ahead = false;
+        self.renewed = Instant::now();
         Ok(())
     }
 

@@ -229,11 +229,11 @@ async fn a_topic_is_made_to_keep_all_and_by_many_replicas_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outbox_has_partitions_for_a_week_ahead_whoever_makes_them() {
+async fn the_outbox_has_partitions_for_days_ahead_whoever_makes_them() {
     let db = Db::new().await;
     let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox'::regclass";
-    assert_eq!(db.number(partitions).await, 8);
-    // As if the week had passed without anybody to make any.
+    assert_eq!(db.number(partitions).await, 3);
+    // As if those days had passed without anybody to make any.
     db.sql
         .batch_execute(
             "DO $$ DECLARE name text; BEGIN \
@@ -248,10 +248,10 @@ async fn the_outbox_has_partitions_for_a_week_ahead_whoever_makes_them() {
             .await
     });
     awaited("all to agree", futures_util::future::join_all(all)).await;
-    assert_eq!(db.number(partitions).await, 8);
-    let covered = "SELECT count(*) FROM generate_series(0, 7) ahead WHERE to_regclass('outbox_' || \
+    assert_eq!(db.number(partitions).await, 3);
+    let covered = "SELECT count(*) FROM generate_series(0, 2) ahead WHERE to_regclass('outbox_' || \
                    to_char(now() AT TIME ZONE 'UTC' + ahead * interval '1 day', 'YYYYMMDD')) IS NOT NULL";
-    assert_eq!(db.number(covered).await, 8);
+    assert_eq!(db.number(covered).await, 3);
     let writing = Writing::on(&db.database);
     writing.done(create(CounterId::new())).await;
     writing.stop().await;
