@@ -46,7 +46,8 @@ check: ## formatting, clippy with warnings denied, documentation, protos
 test: ## every test, on servers of its own
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
-	$(WITH_SERVERS) cargo test --workspace --locked
+	@# Most tests wait most of the time: more of them at once than there are cores.
+	RUST_TEST_THREADS=4 $(WITH_SERVERS) cargo test --workspace --locked
 
 .PHONY: test-fast
 test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts

@@ -178,6 +178,8 @@ pub enum Command {
         order: OrderId,
         /// Of which payment.
         payment: PaymentId,
+        /// Asked with which of its keys.
+        key: u32,
         /// What.
         answer: Answer,
     },
@@ -337,9 +339,14 @@ impl Domain for Payments {
                     Status::Succeeded | Status::Failed(_) | Status::Refunded => vec![],
                 })
             }
-            Command::Heard { payment, answer, .. } => {
+            Command::Heard { payment, key, answer, .. } => {
                 let cancelled = state.as_ref().is_some_and(|account| account.order.status == OrderStatus::Cancelled);
-                hear(known(state, *payment)?, answer, cancelled, now)
+                let payment = known(state, *payment)?;
+                match answer {
+                    // Of a key that was given up meanwhile: the one in use may be under way.
+                    Answer::Stuck | Answer::KeySpent if payment.calls.key != *key => Ok(vec![]),
+                    answer => hear(payment, answer, cancelled, now),
+                }
             }
         }
     }

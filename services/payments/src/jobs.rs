@@ -11,7 +11,7 @@ use shared::{
 use tokio::time::Instant;
 
 use crate::{
-    domain::{Account, Answer, Command, OrderId, Payment, PaymentId, Payments, Status},
+    domain::{Account, Answer, Calls, Command, OrderId, Payment, PaymentId, Payments, Status},
     provider::{Call, Charge, Outcome, Provider, Refund, Refunded, Trouble, Why},
 };
 
@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub struct Question {
     order: OrderId,
     payment: PaymentId,
+    /// With which of the payment's keys.
+    key: u32,
     about: About,
     /// It is only looked for what was done, which was before this: asking again would tell no more, or do harm.
     looking: Option<Timestamp>,
@@ -62,7 +64,8 @@ impl Jobs for Payments {
             }),
             Status::Succeeded | Status::Failed(_) | Status::Refunded => return None,
         };
-        Some(Question { order: account.order.id, payment: payment.id, about, looking: payment.calls.looking })
+        let Calls { key, looking, .. } = payment.calls;
+        Some(Question { order: account.order.id, payment: payment.id, key, about, looking })
     }
 }
 
@@ -92,7 +95,7 @@ impl<P: Provider> Worker<Payments> for Asker<P> {
                 found.map_or_else(unclear, |found| found.map_or(Answer::KeySpent, refunded))
             }
         };
-        Command::Heard { order: question.order, payment: question.payment, answer }
+        Command::Heard { order: question.order, payment: question.payment, key: question.key, answer }
     }
 }
 

@@ -1,11 +1,16 @@
 //! What callers are answered when a call fails: one type, one shape.
 
-use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{command::Failure, db::PoolError, feed::TooMany};
+use crate::{command::Failure, db::PoolError, feed::TooMany, telemetry::Spell};
 
 /// The domain of every reason (`google.rpc.ErrorInfo`).
 pub const DOMAIN: &str = "ticketing";
@@ -132,10 +137,15 @@ impl From<TooMany> for Fault {
     }
 }
 
+/// While the database is away every read fails, as often as callers ask.
+static UNREAD: Spell = Spell::new();
+
 /// A read that could not be made.
 impl From<PoolError> for Fault {
     fn from(error: PoolError) -> Self {
-        tracing::warn!(%error, "a read was refused");
+        if let Some(left_out) = UNREAD.happens(Instant::now()) {
+            tracing::warn!(%error, left_out, "a read was refused");
+        }
         Self::database_unavailable()
     }
 }
@@ -149,7 +159,9 @@ impl From<diesel::result::Error> for Fault {
                 Self::internal()
             }
             error => {
-                tracing::warn!(%error, "a read failed");
+                if let Some(left_out) = UNREAD.happens(Instant::now()) {
+                    tracing::warn!(%error, left_out, "a read failed");
+                }
                 Self::database_unavailable()
             }
         }

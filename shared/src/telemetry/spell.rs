@@ -37,6 +37,11 @@ pub(crate) struct Over {
 }
 
 impl Spell {
+    /// It has not happened yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
     /// It happens: `Some` if that is to be told, with how many times were left out since it was told last.
     pub(crate) fn happens(&self, now: Instant) -> Option<u64> {
         let mut spell = self.lock();

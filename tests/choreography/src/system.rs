@@ -185,7 +185,8 @@ impl System {
         let Some((order, payment)) = found else { return Ok(()) };
         self.account(&PaymentCommand::Ask { order, payment: id })?;
         let Some(answer) = self.provider.ask(&payment) else { return Ok(()) };
-        (0..heard).try_for_each(|_| self.account(&PaymentCommand::Heard { order, payment: id, answer: answer.clone() }))
+        let heard_of = PaymentCommand::Heard { order, payment: id, key: payment.calls.key, answer };
+        (0..heard).try_for_each(|_| self.account(&heard_of))
     }
 
     /// The provider is asked about all that it owes an answer to.

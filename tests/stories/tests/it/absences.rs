@@ -11,7 +11,7 @@ use contracts::{
 use futures_util::future::{join_all, try_join_all};
 use local::{postgres, wait};
 use stories::{Refused, SERVICES, SOON, User, World, groups, record};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tonic::Code;
 
 #[tokio::test]
@@ -95,7 +95,8 @@ async fn without_postgres(world: &World, ticket: &Ticket) -> Result<()> {
     let placed = watch::Sender::new(0);
     let mut stopped_at = None;
     let stop = async {
-        placed.subscribe().wait_for(|placed| *placed >= 40).await?;
+        let mut placed = placed.subscribe();
+        timeout(SOON, placed.wait_for(|placed| *placed >= 40)).await.context("40 orders to be acknowledged")??;
         stopped_at = Some(Instant::now());
         postgres.terminate().await
     };
@@ -168,7 +169,8 @@ async fn told_to_stop_a_service_ends_well_and_every_acknowledged_order_survives(
     let placed = watch::Sender::new(0);
 
     let stop = async {
-        placed.subscribe().wait_for(|placed| *placed >= 40).await?;
+        let mut placed = placed.subscribe();
+        timeout(SOON, placed.wait_for(|placed| *placed >= 40)).await.context("40 orders to be acknowledged")??;
         let began = Instant::now();
         for ended in join_all(world.stack().services().iter().map(|service| service.process().terminate())).await {
             let status = ended?;
