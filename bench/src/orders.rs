@@ -114,7 +114,8 @@ impl Buyers {
     /// The topic can't be read.
     pub(crate) async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
         let (awaiting, awaited) = unbounded_channel();
-        let paying = tokio::spawn(pay(self.payments.clone(), awaited));
+        let mut paying = JoinSet::new();
+        paying.spawn(pay(self.payments.clone(), awaited));
         let watch = Watch::begin(&self.brokers, self.goal, awaiting)?;
         let mut chance = fastrand::Rng::new();
         let placed = watch.placed();
@@ -137,7 +138,8 @@ impl Buyers {
         .await;
         drop(placed);
         let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
-        let run = Run { rate, offered, outcomes, unpaid: paying.await? };
+        let unpaid = paying.join_next().await.context("nobody paid")??;
+        let run = Run { rate, offered, outcomes, unpaid };
         say(format_args!("{run}"));
         Ok(run)
     }
