@@ -77,6 +77,8 @@ const EAGEREST: Duration = Duration::from_millis(5);
 const LAZIEST: Duration = Duration::from_millis(50);
 /// How long the cursor may lie behind: this much is repeated by whoever takes over from a relay that was killed.
 const MOVED_EVERY: Duration = Duration::from_millis(50);
+/// What part of a batch means that there will be more: the next is then read while this one is sent.
+const MUCH: usize = 4;
 /// Sequence numbers listed at once of a large difference: 8 MB.
 const LISTED: i64 = 1_000_000;
 /// How long what is under way may take to be acknowledged at the end; the outbox keeps the rest.
@@ -109,6 +111,8 @@ struct Leader<'a> {
     ahead: bool,
     /// When the cursor was moved or the lease renewed the last time.
     renewed: Instant,
+    /// What was read while the batch before it was sent.
+    read: Option<Fresh>,
     producer: BatchProducer,
     partitions: i32,
     source: String,
@@ -187,7 +191,7 @@ impl Relay {
         self.metrics.leading(true);
         let renewed = Instant::now();
         let mut leader =
-            Leader { relay: self, conn, lease, place, ahead: false, renewed, producer, partitions, source };
+            Leader { relay: self, conn, lease, place, ahead: false, renewed, read: None, producer, partitions, source };
         let (mut poll, mut woken) = (EAGEREST, false);
         let (mut pace, mut busy) = (Pace::new(config.pace), false);
         let mut last: Option<Instant> = None;
@@ -207,9 +211,7 @@ impl Relay {
                 return leader.keep().await;
             }
             let published = leader.publish_fresh(stop).await?;
-            if leader.renewed.elapsed() >= if leader.ahead { MOVED_EVERY } else { lease::RENEWED_EVERY } {
-                leader.keep().await?;
-            }
+            leader.keep_now_and_then().await?;
             busy = published > 0;
             if busy {
                 *backoff = Backoff::new();
@@ -248,40 +250,66 @@ impl Leader<'_> {
         if self.place.target.is_some() {
             return self.publish_many(stop).await;
         }
-        match difference::few(self.conn, &self.place.published, self.relay.config.batch).await? {
+        let batch = self.relay.config.batch;
+        let fresh = match self.read.take() {
+            Some(read) => read,
+            None => difference::few(self.conn, &self.place.published, batch).await?,
+        };
+        match fresh {
             Fresh::Few { rows, .. } if rows.is_empty() => Ok(0),
             Fresh::Few { rows, snapshot } => {
-                self.send(&rows, stop).await?;
-                self.place = Place::at(snapshot);
-                self.ahead = true;
+                if rows.len() < batch / MUCH {
+                    self.send(&rows, stop).await?;
+                } else {
+                    // There will be more, and neither has to wait for the other.
+                    let next = difference::few(self.conn, &snapshot, batch);
+                    let (sent, read) = tokio::join!(self.send(&rows, stop), next);
+                    sent?;
+                    self.read = Some(read?);
+                }
+                self.moved(Place::at(snapshot));
                 Ok(rows.len())
             }
             Fresh::Many => {
                 let target = difference::now(self.conn).await?;
-                self.advance(Place { target: Some(target), published_seq: Some(0), ..self.place.clone() }).await?;
+                self.moved(Place { target: Some(target), published_seq: Some(0), ..self.place.clone() });
+                // The target is what the places within are counted by.
+                self.keep().await?;
                 self.publish_many(stop).await
             }
         }
     }
 
-    /// Works off a large difference, chunk by chunk, so that whoever takes over goes on from the last one.
+    /// Works off a large difference, chunk by chunk, so that whoever takes over goes on from about the last one.
     async fn publish_many(&mut self, stop: &CancellationToken) -> Result<usize, Interrupted> {
         let mut published = 0;
         while let Some(target) = self.place.target.clone() {
             let after = self.place.published_seq.unwrap_or(0);
             let seqs = difference::list(self.conn, &self.place.published, &target, after, LISTED).await?;
-            if seqs.is_empty() {
-                self.advance(Place::at(target)).await?;
-                break;
-            }
-            for chunk in seqs.chunks(self.relay.config.batch.max(1)) {
-                let rows = difference::fetch(self.conn, chunk).await?;
-                self.send(&rows, stop).await?;
-                self.advance(Place { published_seq: chunk.last().copied(), ..self.place.clone() }).await?;
+            let mut chunks = seqs.chunks(self.relay.config.batch.max(1)).peekable();
+            let mut rows = match chunks.peek() {
+                Some(first) => difference::fetch(self.conn, first).await?,
+                None => Vec::new(),
+            };
+            while let Some(chunk) = chunks.next() {
+                let fetch_next = async {
+                    match chunks.peek() {
+                        Some(next) => difference::fetch(self.conn, next).await,
+                        None => Ok(Vec::new()),
+                    }
+                };
+                let (sent, fetched) = tokio::join!(self.send(&rows, stop), fetch_next);
+                sent?;
                 published += rows.len();
+                rows = fetched?;
+                self.moved(Place { published_seq: chunk.last().copied(), ..self.place.clone() });
+                self.keep_now_and_then().await?;
                 if stop.is_cancelled() {
                     return Ok(published);
                 }
+            }
+            if i64::try_from(seqs.len()).unwrap_or(i64::MAX) < LISTED {
+                self.moved(Place::at(target));
             }
         }
         Ok(published)
@@ -341,10 +369,16 @@ impl Leader<'_> {
         }
     }
 
-    async fn advance(&mut self, place: Place) -> Result<(), Interrupted> {
+    /// So far it has been published. The database is told later.
+    fn moved(&mut self, place: Place) {
         self.place = place;
         self.ahead = true;
-        self.keep().await
+    }
+
+    /// Tells the database every now and then, and so keeps the lease.
+    async fn keep_now_and_then(&mut self) -> Result<(), Interrupted> {
+        let due = if self.ahead { MOVED_EVERY } else { lease::RENEWED_EVERY };
+        if self.renewed.elapsed() >= due { self.keep().await } else { Ok(()) }
     }
 
     /// Keeps the lease, and the place if it has changed.
