@@ -29,6 +29,10 @@ clean-local: ## drops the local stack's state: databases, topics, keys, logs
 tools: ## fetches what the stack and the tests need, and prints where it is
 	@$(LOCAL) tools
 
+.PHONY: jaeger
+jaeger: ## builds Jaeger, once, in some three minutes: from then on `make run` starts it
+	@$(LOCAL) tools jaeger
+
 BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
 
 # Everything that tests run beside: a throwaway Postgres and Kafka, started once for all of them.
@@ -46,6 +50,7 @@ check: ## formatting, clippy with warnings denied, documentation, protos
 test: ## every test, on servers of its own
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
+	cargo run --quiet --package local -- tools jaeger
 	$(WITH_SERVERS) cargo test --workspace --locked
 
 .PHONY: test-fast
