@@ -9,6 +9,7 @@ mod log;
 mod setup;
 mod span;
 mod spell;
+mod uber;
 
 pub use context::TraceContext;
 pub use current::{InSpan, current};

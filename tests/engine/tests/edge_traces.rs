@@ -79,6 +79,7 @@ fn assert_attributes(span: &Exported, expected: &[(&str, &str)]) {
 }
 
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const UBER: &str = "a3ce929d0e0e4736:f067aa0ba902b7:0:1";
 const UNSAMPLED: &str = "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +125,12 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     // No trace, or none that can be read: a new one.
     let root = call(None, &[]).await;
     let malformed = call(Some("00-nonsense"), &[]).await;
+    // A caller who speaks of traces as Jaeger's clients do is understood, and the trace goes on as all others.
+    let mut request = authorized(GetCounterRequest::default(), &token);
+    request.metadata_mut().insert("uber-trace-id", UBER.parse().unwrap());
+    edge.client().await.get_counter(request).await.unwrap();
+    let uber = edge.counters.calls.lock().unwrap().pop().unwrap().trace;
+    assert!(uber.traceparent().starts_with("00-0000000000000000a3ce929d0e0e4736-"), "{uber:?}");
     // What fails by our fault is seen to.
     let failing = CreateCounterRequest { title: Some("panic".to_owned()), limit: 1, request_id: None };
     edge.client().await.create_counter(authorized(failing, &token)).await.unwrap_err();
@@ -163,6 +170,8 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     for root in [&root, &malformed] {
         assert!(exported(&spans, root).parent_span_id.is_empty());
     }
+    let span = exported(&spans, &uber);
+    assert_eq!(span.parent_span_id, TraceContext::parse_uber(UBER).unwrap().span_id());
     let span = exported(&spans, &failed);
     assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
     assert_attributes(span, &[("error.type", "INTERNAL"), ("rpc.grpc.status_code", "13")]);
@@ -208,5 +217,5 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     assert_attributes(span, &[("db.operation.batch.size", "2"), ("error.type", "SERIALIZATION_FAILURE")]);
 
     assert_eq!(exported(&spans, &timer).name, "timer sweep");
-    assert_eq!(spans.len(), 9, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+    assert_eq!(spans.len(), 10, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
 }
