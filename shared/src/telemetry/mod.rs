@@ -6,6 +6,7 @@
 mod context;
 mod current;
 mod log;
+mod sampling;
 mod setup;
 mod span;
 mod spell;

@@ -19,8 +19,8 @@ use tracing_subscriber::{
 };
 use uuid::Uuid;
 
-use super::{log::Line, span};
-use crate::config::{LogFormat, SamplerConfig, TelemetryConfig};
+use super::{log::Line, sampling, span};
+use crate::config::{LogFormat, TelemetryConfig};
 
 /// How long the last spans may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ pub struct Telemetry {
 ///
 /// It was done before, or the settings contradict each other.
 pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry, SetupError> {
-    let exporter = config.otlp_endpoint.as_ref().map(|url| exporter(service, url.as_str(), config.sampler));
+    let exporter = config.otlp_endpoint.as_ref().map(|url| exporter(service, url.as_str()));
     let exporter = exporter.transpose()?;
     let traces = exporter.as_ref().map(traces);
     let logs = logs(config)?;
@@ -80,19 +80,14 @@ impl Telemetry {
 fn exporter(
     service: &'static str,
     endpoint: &str,
-    sampler: SamplerConfig,
 ) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    let root = match sampler.ratio {
-        1.0 => Sampler::AlwaysOn,
-        0.0 => Sampler::AlwaysOff,
-        ratio => Sampler::TraceIdRatioBased(ratio),
-    };
-    let sampler = if sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root };
     let instance = KeyValue::new("service.instance.id", Uuid::new_v4().to_string());
     let resource = Resource::builder().with_attribute(instance).with_service_name(service).build();
     // Batches, from a thread of its own, through a bounded queue: what doesn't fit is dropped.
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource).build())
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
+    // What isn't to be kept never comes here.
+    Ok(provider.with_sampler(Sampler::AlwaysOn).with_id_generator(sampling::Ids).build())
 }
 
 /// Exports this engine's spans, with what was logged in them.

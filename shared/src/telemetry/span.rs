@@ -1,6 +1,6 @@
 //! Spans: one constructor for each kind of work that the engine does.
 //!
-//! A span that nobody records is two random numbers and nothing more, so the constructors may stand on every path.
+//! A span that nobody records is a random number or two and nothing more, so the constructors may stand on every path.
 //! Names and attributes follow OpenTelemetry's semantic conventions for RPC and messaging.
 
 use std::{fmt, future::Future, sync::OnceLock};
@@ -14,6 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::{
     InSpan, TraceContext,
     current::{self, Ids},
+    sampling,
 };
 use crate::config::SamplerConfig;
 
@@ -62,7 +63,7 @@ impl Span {
             "server",
             parent,
             || full.to_owned(),
-            &[],
+            None,
             |span| {
                 let (service, method) = full.split_once('/').unwrap_or((full, ""));
                 span.attribute("rpc.system", "grpc");
@@ -78,7 +79,7 @@ impl Span {
             "producer",
             Some(parent),
             || format!("create {topic}"),
-            &[],
+            None,
             |span| {
                 span.messaging(topic, "create");
                 span.attribute("messaging.kafka.message.key", key.to_owned());
@@ -106,7 +107,7 @@ impl Span {
             "consumer",
             Some(parent),
             || format!("process {}", record.topic),
-            &[],
+            None,
             |span| {
                 span.messaging(record.topic, "process");
                 span.attribute("messaging.consumer.group.name", record.group.to_owned());
@@ -134,12 +135,12 @@ impl Span {
 
     /// Time itself causes something. Of no parent, a new trace begins.
     pub fn timer(parent: Option<&TraceContext>, name: &str) -> Self {
-        Self::start("internal", parent, || format!("timer {name}"), &[], |_| {})
+        Self::start("internal", parent, || format!("timer {name}"), None, |_| {})
     }
 
     /// A call to another system over HTTP or the like.
     pub fn client(parent: &TraceContext, name: &str) -> Self {
-        Self::start("client", Some(parent), || name.to_owned(), &[], |_| {})
+        Self::start("client", Some(parent), || name.to_owned(), None, |_| {})
     }
 
     /// Where this work stands: what it causes names this as its parent.
@@ -196,36 +197,35 @@ impl Span {
         links: &[TraceContext],
         describe: impl FnOnce(&Self),
     ) -> Self {
-        let unseen = !links.is_empty() && !links.iter().any(TraceContext::sampled);
-        if unseen && EXPORT.get().is_none_or(|sampler| sampler.parent_based) {
-            return Self::unrecorded(TraceContext::root());
-        }
-        Self::start(kind, None, name, links, describe)
+        Self::start(kind, None, name, Some(links), describe)
     }
 
     fn start(
         kind: &'static str,
         parent: Option<&TraceContext>,
         name: impl FnOnce() -> String,
-        links: &[TraceContext],
+        links: Option<&[TraceContext]>,
         describe: impl FnOnce(&Self),
     ) -> Self {
-        let unseen = |sampler: &SamplerConfig| sampler.parent_based && parent.is_some_and(|parent| !parent.sampled());
-        if EXPORT.get().is_none_or(unseen) {
-            return Self::unrecorded(parent.map_or_else(TraceContext::root, TraceContext::child));
+        let context = parent.map_or_else(TraceContext::root, TraceContext::child);
+        let Some(sampler) = EXPORT.get() else { return Self::unrecorded(context) };
+        if !sampling::keeps(sampler, parent, links, context.trace_id()) {
+            return Self::unrecorded(context.unsampled());
         }
 
         let name = name();
         let tracing =
             tracing::info_span!(target: TARGET, parent: None, "span", otel.name = name.as_str(), otel.kind = kind);
-        if let Some(parent) = parent {
-            // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
-            let _ = tracing.set_parent(Context::new().with_remote_span_context(span_context(parent)));
+        match parent {
+            Some(parent) => {
+                // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
+                let _ = tracing.set_parent(Context::new().with_remote_span_context(span_context(parent)));
+            }
+            None => sampling::begins(context.trace_id()),
         }
-        // Described before it starts, so that a sampler sees all of it.
-        let mut span = Self { context: TraceContext::root(), tracing };
+        let mut span = Self { context, tracing };
         describe(&span);
-        for link in links.iter().filter(|link| link.sampled()).take(MAX_LINKS) {
+        for link in links.into_iter().flatten().filter(|link| link.sampled()).take(MAX_LINKS) {
             span.link(link);
         }
 
@@ -235,8 +235,8 @@ impl Span {
                 span.context = context;
                 span
             }
-            Some(context) => Self::unrecorded(context),
-            None => Self::unrecorded(parent.map_or_else(TraceContext::root, TraceContext::child)),
+            // Exporting has ended.
+            _ => Self::unrecorded(span.context),
         }
     }
 
