@@ -90,9 +90,23 @@ pub struct TelemetryConfig {
     /// `None`: text on a terminal, JSON otherwise.
     pub log_format: Option<LogFormat>,
     /// Where spans are exported to; `None`: nowhere.
-    pub otlp_endpoint: Option<Url>,
+    pub export: Option<ExportTo>,
     /// Which spans are exported.
     pub sampler: SamplerConfig,
+    /// Spans that may wait to be exported; what doesn't fit is lost.
+    pub span_queue: usize,
+}
+
+impl TelemetryConfig {
+    /// Spans that may wait unless it is said otherwise, as OpenTelemetry's specification has it.
+    pub const SPAN_QUEUE: usize = 2048;
+}
+
+/// Where spans are exported to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportTo {
+    /// A collector, over OTLP/gRPC.
+    Otlp(Url),
 }
 
 /// Which spans are exported, as OpenTelemetry's specification names it.
@@ -300,11 +314,18 @@ impl TelemetryConfig {
             }
             known
         });
+        let span_queue = settings.get_or_empty(
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            Default::Unset("2048"),
+            "spans that may wait to be exported; more are lost",
+            parse::unless_empty(parse::number(1..=1_000_000)),
+        );
         Some(Self {
             log_filter: log_filter?,
             log_format: log_format?,
-            otlp_endpoint: otlp_endpoint?,
+            export: otlp_endpoint?.map(ExportTo::Otlp),
             sampler: sampler?,
+            span_queue: span_queue?.unwrap_or(Self::SPAN_QUEUE),
         })
     }
 }

@@ -32,7 +32,7 @@ mod settings;
 mod tests;
 
 pub use common::{
-    AuthConfig, CommonConfig, DatabaseConfig, Defaults, JwksSource, KafkaConfig, LimitsConfig, LogFormat,
+    AuthConfig, CommonConfig, DatabaseConfig, Defaults, ExportTo, JwksSource, KafkaConfig, LimitsConfig, LogFormat,
     SamplerConfig, TelemetryConfig,
 };
 pub use secret::Secret;

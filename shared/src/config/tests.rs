@@ -47,7 +47,8 @@ fn what_has_a_default_needs_not_be_said() {
     assert!(config.database.migrate_on_start);
     assert_eq!(config.auth.jwks, JwksSource::File("/etc/jwks.json".into()));
     assert_eq!(config.telemetry.log_filter, "info");
-    assert_eq!((config.telemetry.log_format, config.telemetry.otlp_endpoint), (None, None));
+    assert_eq!((config.telemetry.log_format, config.telemetry.export), (None, None));
+    assert_eq!(config.telemetry.span_queue, 2048);
     assert_eq!(config.telemetry.sampler, SamplerConfig::DEFAULT);
     assert_eq!(config.limits.shutdown_grace, Duration::from_secs(1));
 }
@@ -119,6 +120,9 @@ fn each_setting_is_what_it_should_be_or_a_fault() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317", true),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "", true), // its specification has it so
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", false),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "", true),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64", true),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", false),
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", true),
         ("OTEL_TRACES_SAMPLER", "always_off", true),
         ("OTEL_TRACES_SAMPLER", "sometimes", false),

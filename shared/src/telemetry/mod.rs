@@ -5,6 +5,7 @@
 
 mod context;
 mod current;
+mod export;
 mod log;
 mod sampling;
 mod setup;
@@ -14,6 +15,7 @@ mod uber;
 
 pub use context::TraceContext;
 pub use current::{InSpan, current};
+pub(crate) use export::register;
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};
 pub(crate) use spell::Spell;

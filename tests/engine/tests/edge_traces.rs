@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span as Exported, span::SpanKind, status::StatusCode},
 };
 use shared::{
-    config::{LogFormat, SamplerConfig, TelemetryConfig},
+    config::{ExportTo, LogFormat, SamplerConfig, TelemetryConfig},
     telemetry::{self, Record, Span, TraceContext},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -95,8 +95,9 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
         // Logging less must not export less.
         log_filter: "off".to_owned(),
         log_format: Some(LogFormat::Json),
-        otlp_endpoint: Some(endpoint.parse().unwrap()),
+        export: Some(ExportTo::Otlp(endpoint.parse().unwrap())),
         sampler: SamplerConfig::DEFAULT,
+        span_queue: TelemetryConfig::SPAN_QUEUE,
     };
     let telemetry = telemetry::init("counters", &config).unwrap();
 

@@ -17,4 +17,5 @@ mod settings;
 mod stock;
 mod traces;
 mod twice;
+mod unheard;
 mod watching;
