@@ -6,6 +6,7 @@
 mod context;
 mod current;
 mod export;
+mod later;
 mod log;
 mod sampling;
 mod setup;
@@ -16,6 +17,7 @@ mod uber;
 pub use context::TraceContext;
 pub use current::{InSpan, current};
 pub(crate) use export::register;
+pub(crate) use later::Later;
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};
 pub(crate) use spell::Spell;

@@ -32,6 +32,11 @@ pub(super) fn export(sampler: SamplerConfig) {
     let _ = EXPORT.set(sampler);
 }
 
+/// Whether any span may be.
+pub(super) fn exported() -> bool {
+    EXPORT.get().is_some()
+}
+
 /// A piece of work in a trace, from now until its last clone is dropped.
 #[derive(Clone)]
 pub struct Span {
@@ -118,9 +123,9 @@ impl Span {
         )
     }
 
-    /// A transaction does a batch of commands, whose contexts the links are. It belongs to all of them, so it is a trace
-    /// of its own.
-    pub fn transaction(lane: &str, batch_size: usize, links: &[TraceContext]) -> Self {
+    /// A transaction does a batch of commands, whose contexts the links are; `reads` is the group and the topic that
+    /// they came from, if that is Kafka. It belongs to all of them, so it is a trace of its own.
+    pub fn transaction(lane: &str, batch_size: usize, reads: Option<(&str, &str)>, links: &[TraceContext]) -> Self {
         Self::batch(
             "internal",
             || format!("transaction {lane}"),
@@ -128,9 +133,23 @@ impl Span {
             |span| {
                 span.attribute("db.system.name", "postgresql");
                 span.attribute("ticketing.lane", lane.to_owned());
-                span.count("db.operation.batch.size", batch_size);
+                // By the conventions, one alone is no batch of operations; a batch of messages may have one.
+                if batch_size > 1 {
+                    span.count("db.operation.batch.size", batch_size);
+                }
+                if let Some((group, topic)) = reads {
+                    span.attribute("messaging.system", "kafka");
+                    span.attribute("messaging.destination.name", topic.to_owned());
+                    span.attribute("messaging.consumer.group.name", group.to_owned());
+                    span.count("messaging.batch.message_count", batch_size);
+                }
             },
         )
+    }
+
+    /// A job is done: another system is asked, and what came of it recorded.
+    pub fn job(parent: &TraceContext) -> Self {
+        Self::start("internal", Some(parent), || "job".to_owned(), None, |_| {})
     }
 
     /// Time itself causes something. Of no parent, a new trace begins.
@@ -171,7 +190,7 @@ impl Span {
     /// Something else that this work is about, besides its parent. One that nobody records is left out.
     pub fn link(&self, other: &TraceContext) {
         if self.is_recorded() && other.sampled() {
-            self.tracing.add_link(span_context(other));
+            self.tracing.add_link(other.into());
         }
     }
 
@@ -219,7 +238,7 @@ impl Span {
         match parent {
             Some(parent) => {
                 // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
-                let _ = tracing.set_parent(Context::new().with_remote_span_context(span_context(parent)));
+                let _ = tracing.set_parent(Context::new().with_remote_span_context(parent.into()));
             }
             None => sampling::begins(context.trace_id()),
         }
@@ -262,15 +281,17 @@ impl fmt::Debug for Span {
     }
 }
 
-fn span_context(context: &TraceContext) -> SpanContext {
-    SpanContext::new(
-        TraceId::from_bytes(context.trace_id()),
-        SpanId::from_bytes(context.span_id()),
-        if context.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() },
-        true,
-        // A state that the library can't read is dropped, as the specification has it.
-        context.tracestate().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default(),
-    )
+impl From<&TraceContext> for SpanContext {
+    fn from(context: &TraceContext) -> Self {
+        Self::new(
+            TraceId::from_bytes(context.trace_id()),
+            SpanId::from_bytes(context.span_id()),
+            if context.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() },
+            true,
+            // A state that the library can't read is dropped, as the specification has it.
+            context.tracestate().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default(),
+        )
+    }
 }
 
 fn trace_context(span: &SpanContext) -> Option<TraceContext> {

@@ -132,6 +132,10 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     edge.client().await.get_counter(request).await.unwrap();
     let uber = edge.counters.calls.lock().unwrap().pop().unwrap().trace;
     assert!(uber.traceparent().starts_with("00-0000000000000000a3ce929d0e0e4736-"), "{uber:?}");
+    // A refusal is told as one.
+    let refused = CreateCounterRequest { title: Some("sold out".to_owned()), limit: 1, request_id: None };
+    edge.client().await.create_counter(authorized(refused, &token)).await.unwrap_err();
+    let refused = edge.counters.calls.lock().unwrap().pop().unwrap().trace;
     // What fails by our fault is seen to.
     let failing = CreateCounterRequest { title: Some("panic".to_owned()), limit: 1, request_id: None };
     edge.client().await.create_counter(authorized(failing, &token)).await.unwrap_err();
@@ -145,11 +149,11 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     process.link(&root);
     process.run(async { assert_eq!(telemetry::current().unwrap().1, process.context().span_id()) }).await;
     let process = ended(process);
-    let transaction = Span::transaction("grpc", 2, &[server.clone(), root.clone()]);
+    let transaction = Span::transaction("grpc", 2, None, &[server.clone(), root.clone()]);
     transaction.error("SERIALIZATION_FAILURE");
     let transaction = ended(transaction);
     let timer = Span::timer(None, "sweep").context().clone();
-    assert!(!Span::transaction("grpc", 1, &[unseen]).is_recorded(), "work for nobody who looks");
+    assert!(!Span::transaction("grpc", 1, None, &[unseen]).is_recorded(), "work for nobody who looks");
 
     edge.stop().await;
     awaited("the last spans to leave", telemetry.shutdown()).await;
@@ -173,6 +177,14 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     }
     let span = exported(&spans, &uber);
     assert_eq!(span.parent_span_id, TraceContext::parse_uber(UBER).unwrap().span_id());
+    let span = exported(&spans, &refused);
+    assert_eq!(
+        span.status.clone().unwrap_or_default().code(),
+        StatusCode::Unset,
+        "by the conventions, no error of the server's"
+    );
+    assert_attributes(span, &[("ticketing.reason", "SOLD_OUT"), ("rpc.grpc.status_code", "9")]);
+    assert!(!span.attributes.iter().any(|attribute| attribute.key == "error.type"));
     let span = exported(&spans, &failed);
     assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
     assert_attributes(span, &[("error.type", "INTERNAL"), ("rpc.grpc.status_code", "13")]);
@@ -218,5 +230,5 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     assert_attributes(span, &[("db.operation.batch.size", "2"), ("error.type", "SERIALIZATION_FAILURE")]);
 
     assert_eq!(exported(&spans, &timer).name, "timer sweep");
-    assert_eq!(spans.len(), 10, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+    assert_eq!(spans.len(), 11, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
 }

@@ -126,12 +126,12 @@ impl Common {
         // A status among the headers is the whole answer.
         match Status::from_header_map(response.headers()) {
             Some(status) => {
-                ongoing.code = status.code();
                 if status.code() == Code::Ok || !status.details().is_empty() {
+                    ongoing.answered(&status);
                     return response;
                 }
                 let status = explained(&status);
-                ongoing.code = status.code();
+                ongoing.answered(&status);
                 status.into_http()
             }
             None => {

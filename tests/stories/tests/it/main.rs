@@ -3,6 +3,7 @@
 mod absences;
 mod api;
 mod crashes;
+mod jaeger;
 mod kafka;
 mod killing;
 mod lives;
