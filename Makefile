@@ -42,9 +42,13 @@ WITH_SERVERS := cargo run --quiet --package local -- with-servers --
 check: ## formatting, clippy with warnings denied, documentation, protos
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --locked --features engine-tests/jaeger-agent -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items --quiet
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
+
+# The exporter that is off by default, against the same Jaeger. Of the workspace, so that all else is built as it was.
+AGENT_TEST := cargo test --workspace --locked --features engine-tests/jaeger-agent --test jaeger_agent
 
 .PHONY: test
 test: ## every test, on servers of its own
@@ -52,6 +56,7 @@ test: ## every test, on servers of its own
 	cargo test --workspace --locked --no-run
 	cargo run --quiet --package local -- tools jaeger
 	$(WITH_SERVERS) cargo test --workspace --locked
+	$(AGENT_TEST)
 
 .PHONY: test-fast
 test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts

@@ -33,7 +33,7 @@ mod tests;
 
 pub use common::{
     AuthConfig, CommonConfig, DatabaseConfig, Defaults, ExportTo, JwksSource, KafkaConfig, LimitsConfig, LogFormat,
-    SamplerConfig, TelemetryConfig,
+    SamplerConfig, TelemetryConfig, TracingExporter,
 };
 pub use secret::Secret;
 pub use settings::{Command, Default, EX_USAGE, Fault, Settings, Stop};

@@ -6,6 +6,8 @@
 mod context;
 mod current;
 mod export;
+#[cfg(feature = "jaeger-agent")]
+mod jaeger_agent;
 mod later;
 mod log;
 mod sampling;
@@ -17,6 +19,8 @@ mod uber;
 pub use context::TraceContext;
 pub use current::{InSpan, current};
 pub(crate) use export::register;
+#[cfg(feature = "jaeger-agent")]
+pub use jaeger_agent::AgentError;
 pub(crate) use later::Later;
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};

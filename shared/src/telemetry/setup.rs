@@ -19,6 +19,8 @@ use tracing_subscriber::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "jaeger-agent")]
+use super::jaeger_agent;
 use super::{export::Outlet, log::Line, sampling, span};
 use crate::config::{ExportTo, LogFormat, TelemetryConfig};
 
@@ -34,6 +36,10 @@ pub enum SetupError {
     /// The exporter's settings contradict each other.
     #[error("spans can't be exported: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The agent can't be sent anything.
+    #[cfg(feature = "jaeger-agent")]
+    #[error(transparent)]
+    Agent(#[from] jaeger_agent::AgentError),
     /// The filter isn't one.
     #[error("RUST_LOG can't be read: {0}")]
     Filter(#[from] ParseError),
@@ -83,6 +89,10 @@ fn exporter(service: &'static str, to: &ExportTo, queue: usize) -> Result<SdkTra
         ExportTo::Otlp(url) => {
             let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic();
             Outlet::new(exporter.with_endpoint(url.as_str()).build()?, queue)
+        }
+        #[cfg(feature = "jaeger-agent")]
+        ExportTo::JaegerAgent { host, port } => {
+            Outlet::new(jaeger_agent::AgentExporter::new(service, host, *port, &resource)?, queue)
         }
     };
     let provider = SdkTracerProvider::builder().with_span_processor(outlet).with_resource(resource);
