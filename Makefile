@@ -29,6 +29,10 @@ clean-local: ## drops the local stack's state: databases, topics, keys, logs
 tools: ## fetches what the stack and the tests need, and prints where it is
 	@$(LOCAL) tools
 
+.PHONY: jaeger
+jaeger: ## builds Jaeger, once, in some three minutes: from then on `make run` starts it
+	@$(LOCAL) tools jaeger
+
 BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
 
 # Everything that tests run beside: a throwaway Postgres and Kafka, started once for all of them.
@@ -38,16 +42,22 @@ WITH_SERVERS := cargo run --quiet --package local -- with-servers --
 check: ## formatting, clippy with warnings denied, documentation, protos
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --locked --features engine-tests/jaeger-agent -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items --quiet
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
+
+# The exporter that is off by default, against the same Jaeger. Of the workspace, so that all else is built as it was.
+AGENT_TEST := cargo test --workspace --locked --features engine-tests/jaeger-agent --test jaeger_agent
 
 .PHONY: test
 test: ## every test, on servers of its own
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
+	cargo run --quiet --package local -- tools jaeger
 	@# Most tests wait most of the time: more of them at once than there are cores.
 	RUST_TEST_THREADS=4 $(WITH_SERVERS) cargo test --workspace --locked
+	$(AGENT_TEST)
 
 .PHONY: test-fast
 test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts

@@ -29,6 +29,7 @@ use crate::{
     kafka::{KafkaConfig, TopicConfig, ensure_topic},
     ops::{self, Metrics},
     outbox::{self, OutboxMetrics, Relay, RelayConfig},
+    telemetry,
     timers::{Timed, TimerMetrics, Timers},
 };
 
@@ -124,6 +125,7 @@ impl<S: Service> Engine<S> {
         };
         let pool = Pool::new(database.clone(), config.database.pool);
         let metrics = Metrics::new();
+        telemetry::register(&metrics);
         let commands = Arc::new(CommandMetrics::new(&metrics));
         let outbox = Arc::new(Notify::new());
         let lane_stop = CancellationToken::new();

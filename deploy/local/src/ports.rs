@@ -26,7 +26,8 @@ use tokio::net::TcpSocket;
 use crate::progress::{say, step};
 use crate::{tree, wait};
 
-const RANGE: Range<u16> = 22_000..32_000;
+/// Where the fixed ones don't come to lie when tests move them: the sandbox's just below, Jaeger's just above.
+const RANGE: Range<u16> = 24_200..27_600;
 
 /// Linux forgets a connection that has ended after a minute at most.
 const LEFTOVERS_STAY: Duration = Duration::from_secs(65);

@@ -69,6 +69,9 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
     for spec in &SERVICES {
         builder = builder.service(spec.name)?;
     }
+    if let Some(program) = tools.built_jaeger() {
+        builder = builder.jaeger(program);
+    }
     builder.reserve_ports().await?;
     match &options.binaries {
         Some(dir) => builder = builder.binaries(dir),
@@ -95,6 +98,13 @@ fn announce(stack: &Stack, begun: Instant) {
     }
     if let Some(sandbox) = stack.sandbox() {
         answer(format_args!("sandbox     {}/sandbox/ledger", sandbox.url()));
+    }
+    match stack.jaeger() {
+        Some(jaeger) => {
+            let (api, otlp, agent) = (jaeger.url(), jaeger.otlp(), jaeger.agent());
+            answer(format_args!("Jaeger      {api}/api/traces?service=orders, OTLP {otlp}, agent {agent}/udp"));
+        }
+        None => answer("Jaeger      not built: `make jaeger` builds it, once, and the next `make run` starts it"),
     }
     for service in stack.services() {
         answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));

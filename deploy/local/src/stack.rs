@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use futures_util::future::join_all;
 
 pub use self::builder::StackBuilder;
+use crate::jaeger::Jaeger;
 use crate::kafka::Kafka;
 use crate::keys::Signer;
 use crate::postgres::{self, Postgres};
@@ -58,6 +59,7 @@ pub struct Stack {
     // In the order in which they are dropped.
     services: Vec<Service>,
     sandbox: Option<Sandbox>,
+    jaeger: Option<Jaeger>,
     kafka: Option<Kafka>,
     postgres: Option<Postgres>,
     servers: SharedServers,
@@ -73,8 +75,8 @@ impl Stack {
         StackBuilder::default()
     }
 
-    /// Starts all, and returns when all are ready: Postgres, Kafka and the sandbox at the same time; then the databases; then all services
-    /// at the same time.
+    /// Starts all, and returns when all are ready: Postgres, Kafka, the sandbox and Jaeger at the same time; then the databases; then all
+    /// services at the same time.
     ///
     /// # Errors
     /// When one doesn't become ready; with the end of its log.
@@ -100,7 +102,13 @@ impl Stack {
                 None => Ok(()),
             }
         };
-        tokio::try_join!(postgres, kafka, sandbox)?;
+        let jaeger = async {
+            match &self.jaeger {
+                Some(jaeger) => jaeger.process().start().await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(postgres, kafka, sandbox, jaeger)?;
         for service in &self.services {
             service.process().spawn()?;
         }
@@ -110,7 +118,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Ends all cleanly: the services at the same time, then Kafka, Postgres and the sandbox.
+    /// Ends all cleanly: the services at the same time, then all servers.
     ///
     /// # Errors
     /// When one had to be killed; the others have been ended all the same.
@@ -155,6 +163,11 @@ impl Stack {
         self.sandbox.as_ref()
     }
 
+    /// Where its traces go, if it has a Jaeger.
+    pub fn jaeger(&self) -> Option<&Jaeger> {
+        self.jaeger.as_ref()
+    }
+
     /// The servers that it uses, its own or shared ones.
     pub fn shared_servers(&self) -> &SharedServers {
         &self.servers
@@ -182,7 +195,7 @@ impl Stack {
 
     fn servers(&self) -> impl Iterator<Item = &Process> {
         let servers = self.postgres.iter().map(Postgres::process).chain(self.kafka.iter().map(Kafka::process));
-        servers.chain(self.sandbox.iter().map(Sandbox::process))
+        servers.chain(self.sandbox.iter().map(Sandbox::process)).chain(self.jaeger.iter().map(Jaeger::process))
     }
 }
 

@@ -5,6 +5,8 @@
 //! in its final place: a Python venv has its own path written into it, and can't be renamed into place. A folder without the mark is
 //! what an interrupted run has left, and made anew.
 
+mod go_module;
+
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
@@ -20,9 +22,13 @@ const KAFKA: &str = "4.1.0";
 const KAFKA_POM: &str = include_str!("../pom.xml");
 const GRPCURL: &str = "1.9.4";
 const STRIPE_MOCK: &str = "0.203.0";
+const JAEGER: &str = "1.76.0";
 const BUF: &str = "1.75.0";
 const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
 const OLDEST_POSTGRES: u32 = 15;
+
+/// The mark of a folder that is complete.
+const COMPLETE: &str = "complete";
 
 /// A fetch is tried this often, with 2, 4 and 8 s between: a hiccup of the network passes, a mistake doesn't.
 const ATTEMPTS: u32 = 4;
@@ -38,6 +44,8 @@ pub enum Tool {
     Grpcurl,
     /// Stripe's own server of its API's description: it checks requests, and keeps nothing.
     StripeMock,
+    /// Where traces go, and are looked at.
+    Jaeger,
     /// Lint and breaking-change checks of the contracts.
     Buf,
     /// A Python interpreter that has kafka-python and protobuf: a client in another language.
@@ -46,7 +54,8 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::StripeMock, Self::Buf, Self::Python];
+    pub const ALL: [Self; 7] =
+        [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::StripeMock, Self::Jaeger, Self::Buf, Self::Python];
 }
 
 /// Finds the tools, and fetches what is missing.
@@ -89,6 +98,7 @@ impl Tools {
             Tool::Kafka => self.kafka().await,
             Tool::Grpcurl => self.grpcurl().await,
             Tool::StripeMock => self.stripe_mock().await,
+            Tool::Jaeger => self.jaeger().await,
             Tool::Buf => self.buf().await,
             Tool::Python => self.python().await,
         }
@@ -162,13 +172,32 @@ impl Tools {
         self.go_program("stripe-mock", STRIPE_MOCK, "github.com/stripe/stripe-mock").await
     }
 
+    /// The program jaeger.
+    ///
+    /// # Errors
+    /// When it can't be built: it takes Go.
+    pub async fn jaeger(&self) -> Result<PathBuf> {
+        let what = format!("building Jaeger {JAEGER} with Go, about three minutes, once");
+        let name = jaeger_folder();
+        self.fetched(&name, &what, async |dir| {
+            let go = go("Jaeger")?;
+            retried(async || go_module::build(&go, dir, "github.com/jaegertracing/jaeger", JAEGER, "cmd/jaeger").await)
+                .await
+        })
+        .await
+        .map(|dir| dir.join("jaeger"))
+    }
+
+    /// The program jaeger, if it was built before.
+    pub fn built_jaeger(&self) -> Option<PathBuf> {
+        let dir = self.cache.join(jaeger_folder());
+        dir.join(COMPLETE).exists().then(|| dir.join("jaeger"))
+    }
+
     async fn go_program(&self, name: &str, version: &str, package: &str) -> Result<PathBuf> {
         let what = format!("building {name} {version} with Go, about a minute, once");
         self.fetched(&format!("{name}-{version}"), &what, async |dir| {
-            let go = on_path("go");
-            let go = go.with_context(|| {
-                format!("{name} is built with Go, 1.21 or later: install it from https://go.dev/dl")
-            })?;
+            let go = go(name)?;
             retried(async || {
                 let mut install = Command::new(&go);
                 install.arg("install").arg(format!("{package}@v{version}"));
@@ -225,7 +254,7 @@ impl Tools {
     /// The folder `name` of the cache, filled by `fill` unless it is there already.
     async fn fetched(&self, name: &str, what: &str, fill: impl AsyncFn(&Path) -> Result<()>) -> Result<PathBuf> {
         let dir = self.cache.join(name);
-        let mark = dir.join("complete");
+        let mark = dir.join(COMPLETE);
         if mark.exists() {
             return Ok(dir);
         }
@@ -298,13 +327,27 @@ impl Tools {
     }
 }
 
+fn jaeger_folder() -> String {
+    format!("jaeger-{JAEGER}")
+}
+
+/// The program go, for building `what`.
+fn go(what: &str) -> Result<PathBuf> {
+    on_path("go").with_context(|| format!("{what} is built with Go, 1.21 or later: install it from https://go.dev/dl"))
+}
+
 /// Runs a program that fetches something; its output is shown only if it fails.
-async fn run(mut command: Command) -> Result<()> {
+async fn run(command: Command) -> Result<()> {
+    output(command).await.map(drop)
+}
+
+/// Like [`run`], with what the program says on standard output.
+async fn output(mut command: Command) -> Result<Vec<u8>> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await;
     let output = output.with_context(|| format!("running {name}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);

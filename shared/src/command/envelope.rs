@@ -3,7 +3,7 @@
 use super::Claim;
 use crate::{
     clock::{self, Timestamp},
-    telemetry::TraceContext,
+    telemetry::{Later, TraceContext},
 };
 
 /// A command on its way.
@@ -17,12 +17,15 @@ pub struct Envelope<C> {
     pub trace: TraceContext,
     /// What makes repeating it harmless, if its caller wants that.
     pub claim: Option<Claim>,
+    /// The transaction that does it, once there is one.
+    pub(crate) transaction: Later,
 }
 
 impl<C> Envelope<C> {
     /// A command given now.
     pub fn new(command: C, trace: TraceContext) -> Self {
-        Self { command, now: clock::now(), trace, claim: None }
+        let transaction = Later::of(&trace);
+        Self { command, now: clock::now(), trace, claim: None, transaction }
     }
 
     /// To be done once, however often it comes.

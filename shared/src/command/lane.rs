@@ -80,6 +80,7 @@ impl<S: Service> Lane<S> {
     /// See [`Failure`].
     pub async fn submit(&self, envelope: Envelope<S::Command>, deadline: std::time::Instant) -> Answer<S> {
         let deadline = Instant::from_std(deadline);
+        let transaction = envelope.transaction.clone();
         let (answer, answered) = oneshot::channel();
         let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
         self.queue.try_send(pending).map_err(|refused| match refused {
@@ -92,6 +93,7 @@ impl<S: Service> Lane<S> {
             Ok(outcome) => outcome.unwrap_or(Err(Failure::Unavailable)),
             Err(_) => Err(Failure::DeadlineExceeded),
         };
+        transaction.link_current();
         self.count(&outcome);
         outcome
     }
@@ -104,9 +106,11 @@ impl<S: Service> Lane<S> {
     pub(crate) async fn give(&self, envelope: Envelope<S::Command>) -> Answer<S> {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + NEVER;
+        let transaction = envelope.transaction.clone();
         let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
         self.queue.send(pending).await.map_err(|_| Failure::Unavailable)?;
         let outcome = answered.await.unwrap_or(Err(Failure::Unavailable));
+        transaction.link_current();
         self.count(&outcome);
         outcome
     }

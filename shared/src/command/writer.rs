@@ -276,7 +276,9 @@ impl<S: Service> Writer<S> {
                 }
             }
         }
-        drop(spans);
+        for (envelope, span) in units.iter().flat_map(|unit| &unit.commands).zip(spans) {
+            envelope.transaction.link(&span);
+        }
         timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());
         for outcome in failed.clone() {
@@ -325,7 +327,7 @@ impl<S: Service> Writer<S> {
         let commands = work.units.iter().flat_map(|unit| &unit.commands);
         let links: Vec<TraceContext> =
             commands.map(|envelope| &envelope.trace).filter(|trace| trace.sampled()).cloned().collect();
-        let span = Span::transaction(self.lane, size, &links);
+        let span = Span::transaction(self.lane, size, work.source.reads, &links);
         let decided_at = Instant::now();
         let Some(conn) = self.conn.as_ref() else { return Err(None) };
         if let Err(error) = transaction::commit(conn, &ready).await {
@@ -335,16 +337,21 @@ impl<S: Service> Writer<S> {
                     self.metrics.faulted(self.lane);
                     self.conn = None;
                     if !self.committed(row.id, batch).await {
+                        span.error("COMMIT_LOST");
                         return Err(None);
                     }
                 }
-                fault => return Err(self.void(fault, error).await),
+                fault => {
+                    span.error(if fault == Fault::Locked { "LOCKED" } else { "REJECTED" });
+                    return Err(self.void(fault, error).await);
+                }
             }
         }
         self.row = Some(Row { batch, ..row });
         if ready.events() > 0 {
             self.outbox.notify_one();
         }
+        work.units.iter().flat_map(|unit| &unit.commands).for_each(|envelope| envelope.transaction.tell(&span));
         drop(span);
         self.metrics.committed(self.lane, size, ready.events(), begun.elapsed(), decided_at.elapsed());
         Ok(Settled::Committed(ready.outcomes))

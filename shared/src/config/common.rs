@@ -90,9 +90,41 @@ pub struct TelemetryConfig {
     /// `None`: text on a terminal, JSON otherwise.
     pub log_format: Option<LogFormat>,
     /// Where spans are exported to; `None`: nowhere.
-    pub otlp_endpoint: Option<Url>,
+    pub export: Option<ExportTo>,
     /// Which spans are exported.
     pub sampler: SamplerConfig,
+    /// Spans that may wait to be exported; what doesn't fit is lost.
+    pub span_queue: usize,
+}
+
+impl TelemetryConfig {
+    /// Spans that may wait unless it is said otherwise, as OpenTelemetry's specification has it.
+    pub const SPAN_QUEUE: usize = 2048;
+}
+
+/// Where spans are exported to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportTo {
+    /// A collector, over OTLP/gRPC.
+    Otlp(Url),
+    /// A Jaeger agent, over UDP.
+    #[cfg(feature = "jaeger-agent")]
+    JaegerAgent {
+        /// Its name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+}
+
+/// By what spans are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TracingExporter {
+    /// OpenTelemetry's own.
+    Otlp,
+    /// The one that the cargo feature `jaeger-agent` adds.
+    #[cfg(feature = "jaeger-agent")]
+    JaegerAgent,
 }
 
 /// Which spans are exported, as OpenTelemetry's specification names it.
@@ -274,6 +306,12 @@ impl TelemetryConfig {
             "how log lines look: text or json",
             parse::log_format,
         );
+        let exporter = settings.get(
+            "TRACING_EXPORTER",
+            Default::To("otlp"),
+            "how spans are exported: otlp, or jaeger-agent where the cargo feature of that name is built in",
+            parse::tracing_exporter,
+        );
         // OpenTelemetry's specification has an empty variable mean the same as none.
         let otlp_endpoint = settings.get_or_empty(
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -300,12 +338,45 @@ impl TelemetryConfig {
             }
             known
         });
+        let span_queue = settings.get_or_empty(
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            Default::Unset("2048"),
+            "spans that may wait to be exported; more are lost",
+            parse::unless_empty(parse::number(1..=1_000_000)),
+        );
+        #[cfg(feature = "jaeger-agent")]
+        let agent = Self::agent(settings);
+        let otlp = otlp_endpoint.map(|endpoint| endpoint.map(ExportTo::Otlp));
+        let export = match exporter? {
+            TracingExporter::Otlp => otlp?,
+            #[cfg(feature = "jaeger-agent")]
+            TracingExporter::JaegerAgent => Some(agent?),
+        };
         Some(Self {
             log_filter: log_filter?,
             log_format: log_format?,
-            otlp_endpoint: otlp_endpoint?,
+            export,
             sampler: sampler?,
+            span_queue: span_queue?.unwrap_or(Self::SPAN_QUEUE),
         })
+    }
+
+    /// The agent's place, in the variables that its exporter reads, too.
+    #[cfg(feature = "jaeger-agent")]
+    fn agent(settings: &mut Settings) -> Option<ExportTo> {
+        let host = settings.get(
+            "OTEL_EXPORTER_JAEGER_AGENT_HOST",
+            Default::To("127.0.0.1"),
+            "for TRACING_EXPORTER=jaeger-agent: where the agent is",
+            parse::text,
+        );
+        let port = settings.get(
+            "OTEL_EXPORTER_JAEGER_AGENT_PORT",
+            Default::To("6831"),
+            "for TRACING_EXPORTER=jaeger-agent: its port for Thrift's compact protocol over UDP",
+            parse::number(1..=65_535),
+        );
+        Some(ExportTo::JaegerAgent { host: host?, port: port? })
     }
 }
 

@@ -32,8 +32,8 @@ mod settings;
 mod tests;
 
 pub use common::{
-    AuthConfig, CommonConfig, DatabaseConfig, Defaults, JwksSource, KafkaConfig, LimitsConfig, LogFormat,
-    SamplerConfig, TelemetryConfig,
+    AuthConfig, CommonConfig, DatabaseConfig, Defaults, ExportTo, JwksSource, KafkaConfig, LimitsConfig, LogFormat,
+    SamplerConfig, TelemetryConfig, TracingExporter,
 };
 pub use secret::Secret;
 pub use settings::{Command, Default, EX_USAGE, Fault, Settings, Stop};

@@ -5,7 +5,7 @@ use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
-use super::{JwksSource, LogFormat, Secret};
+use super::{JwksSource, LogFormat, Secret, TracingExporter};
 
 /// Any text.
 ///
@@ -176,5 +176,23 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("must be text or json".to_owned()),
+    }
+}
+
+/// `otlp`, or `jaeger-agent` where the cargo feature of that name is built in.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn tracing_exporter(text: &str) -> Result<TracingExporter, String> {
+    match text {
+        "otlp" => Ok(TracingExporter::Otlp),
+        #[cfg(feature = "jaeger-agent")]
+        "jaeger-agent" => Ok(TracingExporter::JaegerAgent),
+        #[cfg(not(feature = "jaeger-agent"))]
+        "jaeger-agent" => {
+            Err("must be otlp, for this program was built without its cargo feature \"jaeger-agent\"".to_owned())
+        }
+        _ => Err("must be otlp or jaeger-agent".to_owned()),
     }
 }

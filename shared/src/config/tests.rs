@@ -47,7 +47,8 @@ fn what_has_a_default_needs_not_be_said() {
     assert!(config.database.migrate_on_start);
     assert_eq!(config.auth.jwks, JwksSource::File("/etc/jwks.json".into()));
     assert_eq!(config.telemetry.log_filter, "info");
-    assert_eq!((config.telemetry.log_format, config.telemetry.otlp_endpoint), (None, None));
+    assert_eq!((config.telemetry.log_format, config.telemetry.export), (None, None));
+    assert_eq!(config.telemetry.span_queue, 2048);
     assert_eq!(config.telemetry.sampler, SamplerConfig::DEFAULT);
     assert_eq!(config.limits.shutdown_grace, Duration::from_secs(1));
 }
@@ -119,6 +120,13 @@ fn each_setting_is_what_it_should_be_or_a_fault() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317", true),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "", true), // its specification has it so
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", false),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "", true),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64", true),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", false),
+        ("TRACING_EXPORTER", "otlp", true),
+        ("TRACING_EXPORTER", "jaeger-agent", cfg!(feature = "jaeger-agent")),
+        ("TRACING_EXPORTER", "zipkin", false),
+        ("TRACING_EXPORTER", "", false),
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", true),
         ("OTEL_TRACES_SAMPLER", "always_off", true),
         ("OTEL_TRACES_SAMPLER", "sometimes", false),
@@ -234,4 +242,28 @@ fn what_is_no_unicode_is_a_fault_where_it_matters() {
     let Err(Stop::Faults(faults)) = settings.finish(limits) else { unreachable!("WRITE_QUEUE is no text") };
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].name, "WRITE_QUEUE");
+}
+
+#[test]
+fn spans_go_where_the_exporter_and_its_own_variables_say() {
+    let otlp = |url: &str| Some(ExportTo::Otlp(url.parse().unwrap()));
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+    let export = |environment: &[(&str, &str)]| read(&[], environment).unwrap().telemetry.export;
+    assert_eq!(export(&[("TRACING_EXPORTER", "otlp")]), None);
+    assert_eq!(export(&[endpoint]), otlp("http://collector:4317"));
+    #[cfg(feature = "jaeger-agent")]
+    {
+        let agent = |host: &str, port| Some(ExportTo::JaegerAgent { host: host.to_owned(), port });
+        let chosen = ("TRACING_EXPORTER", "jaeger-agent");
+        assert_eq!(export(&[chosen, endpoint]), agent("127.0.0.1", 6831));
+        let elsewhere = [("OTEL_EXPORTER_JAEGER_AGENT_HOST", "jaeger"), ("OTEL_EXPORTER_JAEGER_AGENT_PORT", "16831")];
+        assert_eq!(export(&[&elsewhere[..], &[chosen]].concat()), agent("jaeger", 16831));
+        assert_eq!(faults(read(&[], &[("OTEL_EXPORTER_JAEGER_AGENT_PORT", "0")])), ["OTEL_EXPORTER_JAEGER_AGENT_PORT"]);
+    }
+    #[cfg(not(feature = "jaeger-agent"))]
+    {
+        let stop = read(&[], &[("TRACING_EXPORTER", "jaeger-agent"), endpoint]).unwrap_err();
+        assert_eq!(stop.exit_code(), 64);
+        assert!(stop.to_string().contains("cargo feature \"jaeger-agent\""), "{stop}");
+    }
 }

@@ -294,7 +294,10 @@ impl<S: Service> Consumer<S> {
             for ((unit, span), outcome) in units.into_iter().zip(spans).zip(outcomes) {
                 let Some(at) = unit.at else { continue };
                 match outcome {
-                    UnitOutcome::Done(_) => handled += 1,
+                    UnitOutcome::Done(_) => {
+                        unit.commands.iter().for_each(|envelope| envelope.transaction.link(&span));
+                        handled += 1;
+                    }
                     UnitOutcome::Fenced => {
                         self.metrics.fenced(self.subscription.group);
                         fenced.insert(at.partition);

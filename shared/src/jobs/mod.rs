@@ -90,16 +90,17 @@ impl<S: Jobs, W: Worker<S>> Runner<S, W> {
     pub fn start(&self, job: S::Job, trace: TraceContext, place: Place) -> oneshot::Receiver<S::State> {
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
+        let span = Span::job(&trace);
         self.0.tasks.spawn(async move {
             let abandoned = inner.abandoned.clone();
             let work = async {
                 let _under_way = inner.metrics.under_way();
-                let command = inner.worker.work(job, &trace).await;
+                let command = inner.worker.work(job, span.context()).await;
                 // What comes of it must not wait for other jobs.
                 drop(place);
-                inner.record(command, trace).await
+                inner.record(command, span.context().clone()).await
             };
-            if let Some(Some(state)) = abandoned.run_until_cancelled(work).await {
+            if let Some(Some(state)) = abandoned.run_until_cancelled(span.run(work)).await {
                 // Whoever waited may have gone.
                 let _ = tell.send(state);
             }

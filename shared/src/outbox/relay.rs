@@ -332,17 +332,24 @@ impl Leader<'_> {
         loop {
             tokio::select! {
                 sent = &mut sent => {
-                    sent?;
+                    if let Err(error) = sent {
+                        span.error("SEND_FAILED");
+                        return Err(error.into());
+                    }
                     break;
                 }
                 _ = renewal.tick() => {
                     self.renew().await?;
                     self.producer.watch();
                     if let Some((code, reason)) = self.producer.fatal() {
+                        span.error("FATAL");
                         return Err(Interrupted::Fatal(format!("{code}: {reason}")));
                     }
                 }
-                () = &mut give_up => return Err(Interrupted::Send(SendError::Undelivered)),
+                () = &mut give_up => {
+                    span.error("GIVEN_UP");
+                    return Err(Interrupted::Send(SendError::Undelivered));
+                }
             }
         }
         drop(span);

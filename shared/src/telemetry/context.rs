@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use uuid::Uuid;
+use super::sampling;
 
 /// One span of one trace, as others may name it as their parent. Always there, whether anything is exported or not.
 ///
@@ -32,13 +32,19 @@ impl TraceContext {
 
     /// The first span of a new trace that nobody records.
     pub fn root() -> Self {
-        Self { trace_id: random(), span_id: random_span_id(), flags: 0, state: None }
+        Self { trace_id: sampling::trace_id(), span_id: sampling::span_id(), flags: 0, state: None }
     }
 
     /// Another span of the same trace.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { span_id: random_span_id(), ..self.clone() }
+        Self { span_id: sampling::span_id(), ..self.clone() }
+    }
+
+    /// The same, recorded by nobody.
+    #[must_use]
+    pub(super) fn unsampled(self) -> Self {
+        Self { flags: 0, ..self }
     }
 
     /// Reads a `traceparent` and, if there is one, the `tracestate` beside it. `None` if the former is malformed: the
@@ -113,19 +119,6 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
     Some(bytes)
-}
-
-fn random() -> [u8; 16] {
-    // Six of the 128 bits say that it is a random UUID; the other 122 are from the operating system.
-    Uuid::new_v4().into_bytes()
-}
-
-fn random_span_id() -> [u8; 8] {
-    let bytes = random();
-    // The last eight bytes: their first holds the variant bits, 10xxxxxx, so they are never all zero.
-    let mut id = [0; 8];
-    id.copy_from_slice(&bytes[8..]);
-    id
 }
 
 #[cfg(test)]

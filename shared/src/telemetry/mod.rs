@@ -5,13 +5,23 @@
 
 mod context;
 mod current;
+mod export;
+#[cfg(feature = "jaeger-agent")]
+mod jaeger_agent;
+mod later;
 mod log;
+mod sampling;
 mod setup;
 mod span;
 mod spell;
+mod uber;
 
 pub use context::TraceContext;
 pub use current::{InSpan, current};
+pub(crate) use export::register;
+#[cfg(feature = "jaeger-agent")]
+pub use jaeger_agent::AgentError;
+pub(crate) use later::Later;
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};
 pub(crate) use spell::Spell;

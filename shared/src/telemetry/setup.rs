@@ -6,7 +6,7 @@ use std::{
 };
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider},
@@ -19,8 +19,10 @@ use tracing_subscriber::{
 };
 use uuid::Uuid;
 
-use super::{log::Line, span};
-use crate::config::{LogFormat, SamplerConfig, TelemetryConfig};
+#[cfg(feature = "jaeger-agent")]
+use super::jaeger_agent;
+use super::{export::Outlet, log::Line, sampling, span};
+use crate::config::{ExportTo, LogFormat, TelemetryConfig};
 
 /// How long the last spans may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -34,6 +36,10 @@ pub enum SetupError {
     /// The exporter's settings contradict each other.
     #[error("spans can't be exported: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The agent can't be sent anything.
+    #[cfg(feature = "jaeger-agent")]
+    #[error(transparent)]
+    Agent(#[from] jaeger_agent::AgentError),
     /// The filter isn't one.
     #[error("RUST_LOG can't be read: {0}")]
     Filter(#[from] ParseError),
@@ -54,8 +60,7 @@ pub struct Telemetry {
 ///
 /// It was done before, or the settings contradict each other.
 pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry, SetupError> {
-    let exporter = config.otlp_endpoint.as_ref().map(|url| exporter(service, url.as_str(), config.sampler));
-    let exporter = exporter.transpose()?;
+    let exporter = config.export.as_ref().map(|to| exporter(service, to, config.span_queue)).transpose()?;
     let traces = exporter.as_ref().map(traces);
     let logs = logs(config)?;
     tracing::subscriber::set_global_default(Registry::default().with(traces).with(logs))?;
@@ -71,28 +76,28 @@ impl Telemetry {
         let Some(exporter) = self.exporter else { return };
         // It blocks, while the connection it waits for needs this runtime.
         let flushed = tokio::task::spawn_blocking(move || exporter.shutdown_with_timeout(FLUSH)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("the last spans were not exported");
+        if let Ok(Err(error)) = flushed {
+            tracing::debug!(%error, "exporting ended badly");
         }
     }
 }
 
-fn exporter(
-    service: &'static str,
-    endpoint: &str,
-    sampler: SamplerConfig,
-) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    let root = match sampler.ratio {
-        1.0 => Sampler::AlwaysOn,
-        0.0 => Sampler::AlwaysOff,
-        ratio => Sampler::TraceIdRatioBased(ratio),
-    };
-    let sampler = if sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root };
+fn exporter(service: &'static str, to: &ExportTo, queue: usize) -> Result<SdkTracerProvider, SetupError> {
     let instance = KeyValue::new("service.instance.id", Uuid::new_v4().to_string());
     let resource = Resource::builder().with_attribute(instance).with_service_name(service).build();
-    // Batches, from a thread of its own, through a bounded queue: what doesn't fit is dropped.
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource).build())
+    let outlet = match to {
+        ExportTo::Otlp(url) => {
+            let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic();
+            Outlet::new(exporter.with_endpoint(url.as_str()).build()?, queue)
+        }
+        #[cfg(feature = "jaeger-agent")]
+        ExportTo::JaegerAgent { host, port } => {
+            Outlet::new(jaeger_agent::AgentExporter::new(service, host, *port, &resource)?, queue)
+        }
+    };
+    let provider = SdkTracerProvider::builder().with_span_processor(outlet).with_resource(resource);
+    // What isn't to be kept never comes here.
+    Ok(provider.with_sampler(Sampler::AlwaysOn).with_id_generator(sampling::Ids).build())
 }
 
 /// Exports this engine's spans, with what was logged in them.
@@ -121,7 +126,9 @@ where
 {
     let terminal = io::stdout().is_terminal();
     let format = config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let asked = EnvFilter::builder().parse(&config.log_filter)?;
+    // The SDK complains of every batch that is lost; `export` tells of that as it should be told. Whoever names the SDK in
+    // the filter hears it all the same.
+    let asked = EnvFilter::builder().parse(format!("opentelemetry=off,{}", config.log_filter))?;
     // Spans are for the exporter; a line names its trace without them.
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(terminal && format == LogFormat::Text)

@@ -1,6 +1,6 @@
 //! Spans: one constructor for each kind of work that the engine does.
 //!
-//! A span that nobody records is two random numbers and nothing more, so the constructors may stand on every path.
+//! A span that nobody records is a random number or two and nothing more, so the constructors may stand on every path.
 //! Names and attributes follow OpenTelemetry's semantic conventions for RPC and messaging.
 
 use std::{fmt, future::Future, sync::OnceLock};
@@ -14,6 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::{
     InSpan, TraceContext,
     current::{self, Ids},
+    sampling,
 };
 use crate::config::SamplerConfig;
 
@@ -29,6 +30,11 @@ static EXPORT: OnceLock<SamplerConfig> = OnceLock::new();
 pub(super) fn export(sampler: SamplerConfig) {
     // A second exporter would need a second global subscriber, which was refused before.
     let _ = EXPORT.set(sampler);
+}
+
+/// Whether any span may be.
+pub(super) fn exported() -> bool {
+    EXPORT.get().is_some()
 }
 
 /// A piece of work in a trace, from now until its last clone is dropped.
@@ -62,7 +68,7 @@ impl Span {
             "server",
             parent,
             || full.to_owned(),
-            &[],
+            None,
             |span| {
                 let (service, method) = full.split_once('/').unwrap_or((full, ""));
                 span.attribute("rpc.system", "grpc");
@@ -78,7 +84,7 @@ impl Span {
             "producer",
             Some(parent),
             || format!("create {topic}"),
-            &[],
+            None,
             |span| {
                 span.messaging(topic, "create");
                 span.attribute("messaging.kafka.message.key", key.to_owned());
@@ -106,7 +112,7 @@ impl Span {
             "consumer",
             Some(parent),
             || format!("process {}", record.topic),
-            &[],
+            None,
             |span| {
                 span.messaging(record.topic, "process");
                 span.attribute("messaging.consumer.group.name", record.group.to_owned());
@@ -117,9 +123,9 @@ impl Span {
         )
     }
 
-    /// A transaction does a batch of commands, whose contexts the links are. It belongs to all of them, so it is a trace
-    /// of its own.
-    pub fn transaction(lane: &str, batch_size: usize, links: &[TraceContext]) -> Self {
+    /// A transaction does a batch of commands, whose contexts the links are; `reads` is the group and the topic that
+    /// they came from, if that is Kafka. It belongs to all of them, so it is a trace of its own.
+    pub fn transaction(lane: &str, batch_size: usize, reads: Option<(&str, &str)>, links: &[TraceContext]) -> Self {
         Self::batch(
             "internal",
             || format!("transaction {lane}"),
@@ -127,19 +133,33 @@ impl Span {
             |span| {
                 span.attribute("db.system.name", "postgresql");
                 span.attribute("ticketing.lane", lane.to_owned());
-                span.count("db.operation.batch.size", batch_size);
+                // By the conventions, one alone is no batch of operations; a batch of messages may have one.
+                if batch_size > 1 {
+                    span.count("db.operation.batch.size", batch_size);
+                }
+                if let Some((group, topic)) = reads {
+                    span.attribute("messaging.system", "kafka");
+                    span.attribute("messaging.destination.name", topic.to_owned());
+                    span.attribute("messaging.consumer.group.name", group.to_owned());
+                    span.count("messaging.batch.message_count", batch_size);
+                }
             },
         )
     }
 
+    /// A job is done: another system is asked, and what came of it recorded.
+    pub fn job(parent: &TraceContext) -> Self {
+        Self::start("internal", Some(parent), || "job".to_owned(), None, |_| {})
+    }
+
     /// Time itself causes something. Of no parent, a new trace begins.
     pub fn timer(parent: Option<&TraceContext>, name: &str) -> Self {
-        Self::start("internal", parent, || format!("timer {name}"), &[], |_| {})
+        Self::start("internal", parent, || format!("timer {name}"), None, |_| {})
     }
 
     /// A call to another system over HTTP or the like.
     pub fn client(parent: &TraceContext, name: &str) -> Self {
-        Self::start("client", Some(parent), || name.to_owned(), &[], |_| {})
+        Self::start("client", Some(parent), || name.to_owned(), None, |_| {})
     }
 
     /// Where this work stands: what it causes names this as its parent.
@@ -170,7 +190,7 @@ impl Span {
     /// Something else that this work is about, besides its parent. One that nobody records is left out.
     pub fn link(&self, other: &TraceContext) {
         if self.is_recorded() && other.sampled() {
-            self.tracing.add_link(span_context(other));
+            self.tracing.add_link(other.into());
         }
     }
 
@@ -196,36 +216,35 @@ impl Span {
         links: &[TraceContext],
         describe: impl FnOnce(&Self),
     ) -> Self {
-        let unseen = !links.is_empty() && !links.iter().any(TraceContext::sampled);
-        if unseen && EXPORT.get().is_none_or(|sampler| sampler.parent_based) {
-            return Self::unrecorded(TraceContext::root());
-        }
-        Self::start(kind, None, name, links, describe)
+        Self::start(kind, None, name, Some(links), describe)
     }
 
     fn start(
         kind: &'static str,
         parent: Option<&TraceContext>,
         name: impl FnOnce() -> String,
-        links: &[TraceContext],
+        links: Option<&[TraceContext]>,
         describe: impl FnOnce(&Self),
     ) -> Self {
-        let unseen = |sampler: &SamplerConfig| sampler.parent_based && parent.is_some_and(|parent| !parent.sampled());
-        if EXPORT.get().is_none_or(unseen) {
-            return Self::unrecorded(parent.map_or_else(TraceContext::root, TraceContext::child));
+        let context = parent.map_or_else(TraceContext::root, TraceContext::child);
+        let Some(sampler) = EXPORT.get() else { return Self::unrecorded(context) };
+        if !sampling::keeps(sampler, parent, links, context.trace_id()) {
+            return Self::unrecorded(context.unsampled());
         }
 
         let name = name();
         let tracing =
             tracing::info_span!(target: TARGET, parent: None, "span", otel.name = name.as_str(), otel.kind = kind);
-        if let Some(parent) = parent {
-            // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
-            let _ = tracing.set_parent(Context::new().with_remote_span_context(span_context(parent)));
+        match parent {
+            Some(parent) => {
+                // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
+                let _ = tracing.set_parent(Context::new().with_remote_span_context(parent.into()));
+            }
+            None => sampling::begins(context.trace_id()),
         }
-        // Described before it starts, so that a sampler sees all of it.
-        let mut span = Self { context: TraceContext::root(), tracing };
+        let mut span = Self { context, tracing };
         describe(&span);
-        for link in links.iter().filter(|link| link.sampled()).take(MAX_LINKS) {
+        for link in links.into_iter().flatten().filter(|link| link.sampled()).take(MAX_LINKS) {
             span.link(link);
         }
 
@@ -235,8 +254,8 @@ impl Span {
                 span.context = context;
                 span
             }
-            Some(context) => Self::unrecorded(context),
-            None => Self::unrecorded(parent.map_or_else(TraceContext::root, TraceContext::child)),
+            // Exporting has ended.
+            _ => Self::unrecorded(span.context),
         }
     }
 
@@ -262,15 +281,17 @@ impl fmt::Debug for Span {
     }
 }
 
-fn span_context(context: &TraceContext) -> SpanContext {
-    SpanContext::new(
-        TraceId::from_bytes(context.trace_id()),
-        SpanId::from_bytes(context.span_id()),
-        if context.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() },
-        true,
-        // A state that the library can't read is dropped, as the specification has it.
-        context.tracestate().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default(),
-    )
+impl From<&TraceContext> for SpanContext {
+    fn from(context: &TraceContext) -> Self {
+        Self::new(
+            TraceId::from_bytes(context.trace_id()),
+            SpanId::from_bytes(context.span_id()),
+            if context.sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() },
+            true,
+            // A state that the library can't read is dropped, as the specification has it.
+            context.tracestate().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default(),
+        )
+    }
 }
 
 fn trace_context(span: &SpanContext) -> Option<TraceContext> {

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span as Exported, span::SpanKind, status::StatusCode},
 };
 use shared::{
-    config::{LogFormat, SamplerConfig, TelemetryConfig},
+    config::{ExportTo, LogFormat, SamplerConfig, TelemetryConfig},
     telemetry::{self, Record, Span, TraceContext},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -79,6 +79,7 @@ fn assert_attributes(span: &Exported, expected: &[(&str, &str)]) {
 }
 
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const UBER: &str = "a3ce929d0e0e4736:f067aa0ba902b7:0:1";
 const UNSAMPLED: &str = "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,8 +95,9 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
         // Logging less must not export less.
         log_filter: "off".to_owned(),
         log_format: Some(LogFormat::Json),
-        otlp_endpoint: Some(endpoint.parse().unwrap()),
+        export: Some(ExportTo::Otlp(endpoint.parse().unwrap())),
         sampler: SamplerConfig::DEFAULT,
+        span_queue: TelemetryConfig::SPAN_QUEUE,
     };
     let telemetry = telemetry::init("counters", &config).unwrap();
 
@@ -124,6 +126,16 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     // No trace, or none that can be read: a new one.
     let root = call(None, &[]).await;
     let malformed = call(Some("00-nonsense"), &[]).await;
+    // A caller who speaks of traces as Jaeger's clients do is understood, and the trace goes on as all others.
+    let mut request = authorized(GetCounterRequest::default(), &token);
+    request.metadata_mut().insert("uber-trace-id", UBER.parse().unwrap());
+    edge.client().await.get_counter(request).await.unwrap();
+    let uber = edge.counters.calls.lock().unwrap().pop().unwrap().trace;
+    assert!(uber.traceparent().starts_with("00-0000000000000000a3ce929d0e0e4736-"), "{uber:?}");
+    // A refusal is told as one.
+    let refused = CreateCounterRequest { title: Some("sold out".to_owned()), limit: 1, request_id: None };
+    edge.client().await.create_counter(authorized(refused, &token)).await.unwrap_err();
+    let refused = edge.counters.calls.lock().unwrap().pop().unwrap().trace;
     // What fails by our fault is seen to.
     let failing = CreateCounterRequest { title: Some("panic".to_owned()), limit: 1, request_id: None };
     edge.client().await.create_counter(authorized(failing, &token)).await.unwrap_err();
@@ -137,11 +149,11 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     process.link(&root);
     process.run(async { assert_eq!(telemetry::current().unwrap().1, process.context().span_id()) }).await;
     let process = ended(process);
-    let transaction = Span::transaction("grpc", 2, &[server.clone(), root.clone()]);
+    let transaction = Span::transaction("grpc", 2, None, &[server.clone(), root.clone()]);
     transaction.error("SERIALIZATION_FAILURE");
     let transaction = ended(transaction);
     let timer = Span::timer(None, "sweep").context().clone();
-    assert!(!Span::transaction("grpc", 1, &[unseen]).is_recorded(), "work for nobody who looks");
+    assert!(!Span::transaction("grpc", 1, None, &[unseen]).is_recorded(), "work for nobody who looks");
 
     edge.stop().await;
     awaited("the last spans to leave", telemetry.shutdown()).await;
@@ -163,6 +175,16 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     for root in [&root, &malformed] {
         assert!(exported(&spans, root).parent_span_id.is_empty());
     }
+    let span = exported(&spans, &uber);
+    assert_eq!(span.parent_span_id, TraceContext::parse_uber(UBER).unwrap().span_id());
+    let span = exported(&spans, &refused);
+    assert_eq!(
+        span.status.clone().unwrap_or_default().code(),
+        StatusCode::Unset,
+        "by the conventions, no error of the server's"
+    );
+    assert_attributes(span, &[("ticketing.reason", "SOLD_OUT"), ("rpc.grpc.status_code", "9")]);
+    assert!(!span.attributes.iter().any(|attribute| attribute.key == "error.type"));
     let span = exported(&spans, &failed);
     assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
     assert_attributes(span, &[("error.type", "INTERNAL"), ("rpc.grpc.status_code", "13")]);
@@ -208,5 +230,5 @@ async fn a_trace_goes_from_the_caller_through_the_service_to_whoever_its_events_
     assert_attributes(span, &[("db.operation.batch.size", "2"), ("error.type", "SERIALIZATION_FAILURE")]);
 
     assert_eq!(exported(&spans, &timer).name, "timer sweep");
-    assert_eq!(spans.len(), 9, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+    assert_eq!(spans.len(), 11, "{:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use shared::{
-    config::{SamplerConfig, TelemetryConfig},
+    config::{ExportTo, SamplerConfig, TelemetryConfig},
     telemetry::{self, Span},
 };
 use tokio::net::TcpListener;
@@ -16,8 +16,9 @@ async fn a_collector_that_never_answers_stops_nobody() {
     let config = TelemetryConfig {
         log_filter: "off".to_owned(),
         log_format: None,
-        otlp_endpoint: Some(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap()),
+        export: Some(ExportTo::Otlp(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap())),
         sampler: SamplerConfig::DEFAULT,
+        span_queue: TelemetryConfig::SPAN_QUEUE,
     };
     let telemetry = telemetry::init("counters", &config).unwrap();
 

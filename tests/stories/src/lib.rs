@@ -7,7 +7,8 @@
 //! - [`groups`] are the consumers, as tools see them that watch lag;
 //! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something, or from recording it;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
-//! - [`collector`] is where traces go; [`program`] runs a service by hand.
+//! - [`collector`] is where traces go, [`jaeger`] where they may be looked at, and [`unheard`] are collectors that take
+//!   nothing; [`program`] runs a service by hand.
 
 pub mod audit;
 pub mod collector;
@@ -16,10 +17,12 @@ pub mod duplicator;
 mod errors;
 pub mod groups;
 pub mod history;
+pub mod jaeger;
 pub mod killing;
 pub mod ledger;
 pub mod program;
 pub mod record;
+pub mod unheard;
 mod user;
 mod world;
 

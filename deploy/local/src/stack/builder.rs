@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::{
     KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers, Stack, database_name, topic_prefix,
 };
+use crate::jaeger::{self, Jaeger, JaegerConfig};
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::keys::{self, Signer};
 use crate::ports::{self, Port};
@@ -37,6 +38,7 @@ pub struct StackBuilder {
     binaries: Option<PathBuf>,
     fixed_ports: Option<FixedPorts>,
     shared: Option<SharedServers>,
+    jaeger: Option<PathBuf>,
     state: Option<(PathBuf, PathBuf)>,
 }
 
@@ -84,6 +86,12 @@ impl StackBuilder {
         self.env_for_all("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     }
 
+    /// Has a Jaeger of its own, this program, and exports spans to it.
+    pub fn jaeger(mut self, program: impl Into<PathBuf>) -> Self {
+        self.jaeger = Some(program.into());
+        self
+    }
+
     /// The services see this process's environment.
     pub fn inherit_env(mut self) -> Self {
         self.inherit_env = true;
@@ -127,6 +135,9 @@ impl StackBuilder {
         }
         if has_payments {
             wanted.push((SANDBOX_PORT, "the sandbox"));
+        }
+        if self.jaeger.is_some() {
+            wanted.extend([jaeger::API_PORT, jaeger::OTLP_PORT, jaeger::AGENT_PORT].map(|port| (port, "Jaeger")));
         }
         wanted.extend(
             self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
@@ -173,9 +184,10 @@ impl StackBuilder {
             }
         };
         let sandbox = self.has_payments().then(|| self.create_sandbox(&dir)).transpose()?;
-        let services = self.create_services(&servers, sandbox.as_ref(), &prefix, &dir, &keys)?;
+        let jaeger = self.jaeger.as_ref().map(|program| self.create_jaeger(program, &dir)).transpose()?;
+        let services = self.create_services(&servers, sandbox.as_ref(), jaeger.as_ref(), &prefix, &dir, &keys)?;
         let (postgres, kafka) = own.unzip();
-        Ok(Stack { services, sandbox, kafka, postgres, servers, signer, prefix, dir, temporary })
+        Ok(Stack { services, sandbox, jaeger, kafka, postgres, servers, signer, prefix, dir, temporary })
     }
 
     fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
@@ -188,6 +200,17 @@ impl StackBuilder {
             log: dir.join("logs/sandbox.log"),
             port: self.port(SANDBOX_PORT)?,
             slow: ttl + Duration::from_secs(2),
+        })
+    }
+
+    fn create_jaeger(&self, program: &Path, dir: &Path) -> Result<Jaeger> {
+        Jaeger::create(JaegerConfig {
+            program: program.to_owned(),
+            dir: dir.join("jaeger"),
+            log: dir.join("logs/jaeger.log"),
+            api: self.port(jaeger::API_PORT)?,
+            otlp: self.port(jaeger::OTLP_PORT)?,
+            agent: self.port(jaeger::AGENT_PORT)?,
         })
     }
 
@@ -230,6 +253,7 @@ impl StackBuilder {
         &self,
         servers: &SharedServers,
         sandbox: Option<&Sandbox>,
+        jaeger: Option<&Jaeger>,
         prefix: &str,
         dir: &Path,
         keys: &Path,
@@ -270,6 +294,13 @@ impl StackBuilder {
                 process.env.push(("STRIPE_API_BASE".to_owned(), sandbox.url()));
                 process.env.push(("STRIPE_SECRET_KEY".to_owned(), sandbox::SECRET_KEY.to_owned()));
             }
+            let to_jaeger = jaeger.iter().flat_map(|jaeger| {
+                let agent = jaeger.agent().port().to_string();
+                [("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()), ("OTEL_EXPORTER_JAEGER_AGENT_PORT", agent)]
+            });
+            // As above.
+            let unset = to_jaeger.filter(|(name, _)| self.setting(spec.name, name).is_none());
+            process.env.extend(unset.map(|(name, value)| (name.to_owned(), value)));
             process.env.extend(self.asked(spec.name).map(|(_, name, value)| (name.clone(), value.clone())));
 
             let process = Process::new(process)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in};
+use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in, tools};
 use local::ready::http_status;
 use local::service::SERVICES;
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// Moves the fixed ports above the ephemeral ones and below those of `Port::free`; each process of tests by another number.
+/// Moves the services' ports above the ephemeral ones, and all others out of the way of those of `Port::free`; each process of tests by
+/// another number.
 fn offset() -> u16 {
     11_000 + (std::process::id() % 100) as u16 * 10
 }
@@ -83,6 +84,14 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
     for port in [5433, 9092, 50051, 9101].map(|port: u16| port + offset) {
         assert!(shown.iter().any(|line| line.contains(&format!("127.0.0.1:{port}"))), "{port} isn't in {shown:#?}");
     }
+    let jaeger = match tools().built_jaeger() {
+        Some(_) => format!("http://127.0.0.1:{}/api/traces", 16686 + offset),
+        None => "`make jaeger` builds it".to_owned(),
+    };
+    assert!(
+        shown.iter().any(|line| line.starts_with("Jaeger ") && line.contains(&jaeger)),
+        "{jaeger} isn't in {shown:#?}"
+    );
     let env = checkout.env_of_tickets();
     assert_eq!(env["DATABASE_URL"], format!("postgres://tickets@127.0.0.1:{}/tickets", 5433 + offset));
 

@@ -47,6 +47,7 @@ async fn a_service_is_given_all_that_it_needs_and_nothing_of_the_testers_environ
     let (tools, binaries) = (tools(), tempfile::tempdir().unwrap());
     let env_file = binaries.path().join("env.json");
     let builder = stack_of_stand_ins(binaries.path()).env("tickets", "ENV_FILE", env_file.to_str().unwrap());
+    let builder = builder.jaeger(tools.jaeger().await.unwrap());
 
     let stack = builder.env_for_all("ORDER_TTL", "2s").start(&tools).await.unwrap();
 
@@ -58,6 +59,7 @@ async fn a_service_is_given_all_that_it_needs_and_nothing_of_the_testers_environ
     assert_eq!(env["OPS_ADDR"], tickets.ops().to_string());
     assert_eq!((&env["JWT_ISSUER"], &env["JWT_AUDIENCE"]), (&"ticketing-local".into(), &"ticketing".into()));
     assert_eq!(env["ORDER_TTL"], "2s");
+    assert_eq!(env["OTEL_EXPORTER_OTLP_ENDPOINT"], stack.jaeger().unwrap().otlp());
     let jwks = std::fs::read_to_string(env["JWKS"].as_str().unwrap()).unwrap();
     assert!(jwks.contains(stack.signer().kid()));
     assert_eq!(env.get("CARGO_MANIFEST_DIR"), None);

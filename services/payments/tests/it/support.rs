@@ -77,8 +77,9 @@ impl World {
             telemetry: TelemetryConfig {
                 log_filter: "info".to_owned(),
                 log_format: None,
-                otlp_endpoint: None,
+                export: None,
                 sampler: shared::config::SamplerConfig::DEFAULT,
+                span_queue: TelemetryConfig::SPAN_QUEUE,
             },
         };
         let running = sandbox::run(config, self.stop.clone());

@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, body::Body};
+use tonic_types::StatusExt as _;
 
 use super::methods::{Method, Methods, code_name};
 use crate::{grpc::Fault, telemetry::Span};
@@ -33,6 +34,18 @@ impl Ongoing {
     pub(super) fn begin(methods: &Arc<Methods>, method: &Arc<Method>, span: Span, since: Instant) -> Self {
         method.in_flight.inc();
         Self { methods: Arc::clone(methods), method: Arc::clone(method), span, since, code: Code::Cancelled }
+    }
+
+    /// The answer is this status.
+    pub(super) fn answered(&mut self, status: &Status) {
+        self.code = status.code();
+        // Of a refusal, too, its reason is told; decoding it is for those who look.
+        if status.code() != Code::Ok
+            && self.span.is_recorded()
+            && let Some(info) = status.get_details_error_info()
+        {
+            self.span.attribute("ticketing.reason", info.reason);
+        }
     }
 
     /// The handler panicked: says so, and answers for it.
@@ -128,7 +141,7 @@ impl HttpBody for Answer {
                 return Poll::Ready(Some(Ok(end(this.ended, this.ongoing, &fault.into()))));
             }
             if let Some(ongoing) = this.ongoing {
-                ongoing.code = status.code();
+                ongoing.answered(&status);
             }
         }
         Poll::Ready(frame)
@@ -139,7 +152,7 @@ impl HttpBody for Answer {
 fn end(ended: &mut bool, ongoing: &mut Option<Ongoing>, status: &Status) -> Frame<Bytes> {
     *ended = true;
     if let Some(mut ongoing) = ongoing.take() {
-        ongoing.code = status.code();
+        ongoing.answered(status);
     }
     let mut trailers = HeaderMap::new();
     // Fails only on a message that no header holds; ours are percent-encoded, and a bare end of stream would say the same.

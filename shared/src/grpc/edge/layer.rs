@@ -126,12 +126,12 @@ impl Common {
         // A status among the headers is the whole answer.
         match Status::from_header_map(response.headers()) {
             Some(status) => {
-                ongoing.code = status.code();
                 if status.code() == Code::Ok || !status.details().is_empty() {
+                    ongoing.answered(&status);
                     return response;
                 }
                 let status = explained(&status);
-                ongoing.code = status.code();
+                ongoing.answered(&status);
                 status.into_http()
             }
             None => {
@@ -170,12 +170,52 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_start_matches(' ')) } else { Err(missing()) }
 }
 
-/// The span that a call says it belongs to.
+/// The span that a call says it belongs to, in W3C's words or else in Jaeger's.
 fn parent(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut parents = headers.get_all("traceparent").iter();
-    let (Some(traceparent), None) = (parents.next(), parents.next()) else { return None };
-    let states: Option<Vec<_>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
-    // Several headers are one list, in their order.
-    let state = states.map(|states| states.join(","));
-    TraceContext::parse(traceparent.to_str().ok()?, state.as_deref())
+    let w3c = || {
+        let states: Option<Vec<_>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+        // Several headers are one list, in their order.
+        let state = states.map(|states| states.join(","));
+        TraceContext::parse(only(headers, "traceparent")?, state.as_deref())
+    };
+    w3c().or_else(|| TraceContext::parse_uber(only(headers, "uber-trace-id")?))
+}
+
+/// The value of a header that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    value.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W3C: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const UBER: &str = "0af7651916cd43dd8448eb211c80319c:b7ad6b7169203331:0:1";
+    const UBER_AS_W3C: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_callers_span_is_told_by_traceparent_or_else_by_uber_trace_id() {
+        for (given, expected) in [
+            (&[][..], None),
+            (&[("traceparent", W3C)], Some(W3C)),
+            (&[("uber-trace-id", UBER)], Some(UBER_AS_W3C)),
+            (&[("uber-trace-id", UBER), ("traceparent", W3C)], Some(W3C)),
+            // One that says nothing is none.
+            (&[("uber-trace-id", UBER), ("traceparent", "00-nonsense")], Some(UBER_AS_W3C)),
+            (&[("uber-trace-id", UBER), ("traceparent", W3C), ("traceparent", W3C)], Some(UBER_AS_W3C)),
+            (&[("uber-trace-id", "nonsense"), ("traceparent", W3C)], Some(W3C)),
+            (&[("uber-trace-id", UBER), ("uber-trace-id", UBER)], None),
+            (&[("uber-trace-id", "0:0:0:0")], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in given {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let found = parent(&headers).map(|context| context.traceparent());
+            assert_eq!(found.as_deref(), expected, "{given:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod absences;
 mod api;
 mod crashes;
+mod jaeger;
 mod kafka;
 mod killing;
 mod lives;
@@ -17,4 +18,5 @@ mod settings;
 mod stock;
 mod traces;
 mod twice;
+mod unheard;
 mod watching;

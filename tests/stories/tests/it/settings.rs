@@ -27,6 +27,7 @@ async fn missing_and_bad_settings_end_a_service_before_any_port_opens_and_are_al
             ("JWT_ISSUER", ""),
             ("LOG_FORMAT", "xml"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "somewhere"),
+            ("TRACING_EXPORTER", "jaeger-agent"),
         ];
         let bad = program::run(service, &["--no-such-flag", "1", "--database-url", "topsecret"], &bad).await?;
 
@@ -45,6 +46,7 @@ async fn missing_and_bad_settings_end_a_service_before_any_port_opens_and_are_al
                     "JWT_AUDIENCE",
                     "LOG_FORMAT",
                     "OTEL_EXPORTER_OTLP_ENDPOINT",
+                    "TRACING_EXPORTER: must be otlp, for this program was built without its cargo feature \"jaeger-agent\"",
                     "--no-such-flag",
                     "--database-url",
                 ],

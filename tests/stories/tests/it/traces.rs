@@ -8,6 +8,7 @@ use contracts::{
     orders::v1::{CancelReason, OrderStatus},
     payments::v1::PaymentStatus,
 };
+use futures_util::future::try_join_all;
 use stories::{
     World,
     collector::{Collector, Exported},
@@ -141,6 +142,55 @@ async fn a_paid_orders_story_is_in_its_trace_too_up_to_the_refund() -> Result<()
     Ok(())
 }
 
+#[tokio::test]
+async fn a_share_of_traces_is_kept_and_each_of_them_whole() -> Result<()> {
+    const ORDERS: usize = 60;
+    let collector = Collector::start().await?;
+    let world = World::with(|stack| {
+        let stack = stack.env_for_all("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+        Ok(stack.env_for_all("OTEL_TRACES_SAMPLER_ARG", "0.5").otlp(&collector.endpoint()))
+    })
+    .await?;
+    let (alice, bob) = (world.user("alice")?, world.user("bob")?);
+    let ticket = alice.lists("Concert", 29900, ORDERS.try_into()?).await?;
+
+    // When orders are placed in no trace, and one each in a trace whose caller has decided.
+    let placed = (2..ORDERS).map(|_| bob.places(&ticket, 1));
+    let mut orders = try_join_all(placed).await?;
+    orders.push(bob.within(&format!("00-{TRACE}-00f067aa0ba902b7-00"))?.places(&ticket, 1).await?);
+    orders.push(bob.within(&format!("00-{ANOTHER}-b7ad6b7169203331-01"))?.places(&ticket, 1).await?);
+    for order in &orders {
+        bob.awaits_order(&order.id, OrderStatus::AwaitingPayment).await?;
+    }
+    awaits_caught_up(&world).await?;
+    let events = all_events(&world).await?;
+    world.end().await?;
+    let spans = collector.spans();
+
+    // Then a trace is there from its first span to its last, or nothing of it is; the rows and headers know which.
+    let mut kept = 0;
+    for order in &orders {
+        let tale: Vec<_> = events.iter().filter(|event| event.topic == "orders" && event.key == order.id).collect();
+        assert!(tale.iter().all(|event| event.trace == tale[0].trace && event.sampled == tale[0].sampled), "{tale:?}");
+        let (trace, sampled) = (&tale[0].trace, tale[0].sampled);
+        let services: BTreeSet<&str> =
+            spans.iter().filter(|span| span.trace == *trace).map(|span| span.service.as_str()).collect();
+        let all = BTreeSet::from(["expiration", "orders", "payments", "tickets"]);
+        assert_eq!(services, if sampled { all } else { BTreeSet::new() }, "of {trace}");
+        if trace == TRACE || trace == ANOTHER {
+            assert_eq!(sampled, trace == ANOTHER, "the caller decides");
+        }
+        kept += usize::from(sampled);
+    }
+    // It is all or nothing by chance in one of 10^17 runs.
+    assert!(kept > 1 && kept < ORDERS - 1, "half of {ORDERS}, and not {kept}");
+    // What many share is kept for those who are, and for nobody else.
+    for batch in spans.iter().filter(|span| ["transaction", "send"].iter().any(|batch| span.name.starts_with(batch))) {
+        assert!(batch.links.iter().any(|link| spans.iter().any(|span| span.id == *link)), "for nobody: {batch:?}");
+    }
+    Ok(())
+}
+
 /// An event, as far as traces go.
 #[derive(Debug)]
 struct Told {
@@ -149,6 +199,7 @@ struct Told {
     kind: String,
     trace: String,
     span: String,
+    sampled: bool,
 }
 
 async fn all_events(world: &World) -> Result<Vec<Told>> {
@@ -156,9 +207,10 @@ async fn all_events(world: &World) -> Result<Vec<Told>> {
     for topic in TOPICS {
         for event in history::first_appearances(world, topic).await? {
             let parent: Vec<&str> = event.header("traceparent")?.split('-').collect();
-            let [_, trace, span, _] = parent[..] else { anyhow::bail!("not a traceparent: {event:?}") };
-            let (trace, span) = (trace.to_owned(), span.to_owned());
-            all.push(Told { topic, key: event.key.clone(), kind: event.header("ce_type")?.to_owned(), trace, span });
+            let [_, trace, span, flags] = parent[..] else { anyhow::bail!("not a traceparent: {event:?}") };
+            let (trace, span, sampled) = (trace.to_owned(), span.to_owned(), flags == "01");
+            let kind = event.header("ce_type")?.to_owned();
+            all.push(Told { topic, key: event.key.clone(), kind, trace, span, sampled });
         }
     }
     Ok(all)

@@ -1,0 +1,101 @@
+//! Collectors of traces that are silent, full, gone, or break every connection: spans are lost, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use contracts::orders::v1::OrderStatus;
+use futures_util::future::try_join_all;
+use local::{process::Process, progress::say, wait};
+use stories::{SOON, World, unheard::Unheard};
+
+const ORDERS: usize = 300;
+/// For whatever else the machine has to do, in one of the two measurements.
+const SLACK: Duration = Duration::from_secs(5);
+/// How long the end of a service may take, with the 2 s in it that its last spans have.
+const END: Duration = Duration::from_secs(15);
+/// What a service says when spans are lost, once as long as that lasts.
+const LOST: &str = "spans are lost";
+
+#[tokio::test]
+async fn collectors_that_take_nothing_cost_spans_and_neither_orders_nor_time() -> Result<()> {
+    // Given services that export every span, each to a collector that is of no use in its own way.
+    let (silent, resetting, full) = (Unheard::silent().await?, Unheard::resetting().await?, Unheard::full().await?);
+    let gone = Unheard::gone()?;
+    let collectors = [("orders", &silent), ("tickets", &resetting), ("payments", &full), ("expiration", &gone)];
+    let world = World::with(|stack| {
+        let stack = stack.env_for_all("OTEL_BSP_MAX_QUEUE_SIZE", "256").env("orders", "ORDER_TTL", "10m");
+        Ok(collectors.into_iter().fold(stack, |stack, (service, collector)| {
+            stack.env(service, "OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+        }))
+    })
+    .await?;
+
+    // When hundreds of orders are placed at once.
+    let took = hundreds_of_orders(&world).await?;
+
+    // Then all of them go on, about as soon as where nothing is exported; and what is lost is counted and told, once.
+    let unwatched = World::start().await?;
+    let alone = hundreds_of_orders(&unwatched).await?;
+    unwatched.end().await?;
+    say(format_args!("{ORDERS} orders await payment after {took:?} with such collectors, after {alone:?} without any"));
+    ensure!(took < 3 * alone + SLACK, "they slow the system down: {took:?} instead of {alone:?}");
+    for (service, _) in collectors {
+        let lost = wait::until(&format!("{service} to say that spans are lost"), SOON, || async {
+            ensure!(lines(&world, service)? > 0, "it doesn't");
+            let lost = lost(&world, service).await?;
+            ensure!(lost > 0, "none is lost by its count");
+            Ok(lost)
+        })
+        .await?;
+        ensure!(metric(&world, service, "trace_spans_exported_total").await? == 0, "nobody took any of {service}");
+        say(format_args!("{service} has lost {lost} spans"));
+    }
+
+    // And nobody's end waits for a collector that doesn't answer, for more than the last spans are allowed.
+    hundreds_of_orders(&world).await?;
+    let processes: Vec<&Process> = world.stack().services().iter().map(|service| service.process()).collect();
+    let ends = processes.iter().map(|process| async move {
+        let begun = Instant::now();
+        process.terminate().await?;
+        anyhow::Ok((process.name(), begun.elapsed()))
+    });
+    for (service, took) in try_join_all(ends).await? {
+        ensure!(took < END, "{service} took {took:?} to end");
+        let told = lines(&world, &service)?;
+        ensure!(told <= 2, "{service} says {told} times that spans are lost, in less than a minute");
+        say(format_args!("{service} ended after {took:?}"));
+    }
+    world.end().await
+}
+
+/// Places many orders, and says how long it takes until all of them await payment.
+async fn hundreds_of_orders(world: &World) -> Result<Duration> {
+    let (alice, bob) = (world.user("alice")?, world.user("bob")?);
+    let ticket = alice.lists("Concert", 29900, ORDERS.try_into()?).await?;
+    let begun = Instant::now();
+    let orders = (0..ORDERS).map(|_| async {
+        let order = bob.places(&ticket, 1).await?;
+        bob.awaits_order(&order.id, OrderStatus::AwaitingPayment).await
+    });
+    try_join_all(orders).await?;
+    Ok(begun.elapsed())
+}
+
+/// How often a service has said that spans are lost.
+fn lines(world: &World, service: &str) -> Result<usize> {
+    let log = std::fs::read_to_string(world.replica(service, 0)?.process().log())?;
+    Ok(log.lines().filter(|line| line.contains(LOST)).count())
+}
+
+/// Spans that a service has lost, for whatever reason.
+async fn lost(world: &World, service: &str) -> Result<u64> {
+    let full = metric(world, service, "trace_spans_lost_total{reason=\"queue_full\"}").await?;
+    Ok(full + metric(world, service, "trace_spans_lost_total{reason=\"not_taken\"}").await?)
+}
+
+async fn metric(world: &World, service: &str, name: &str) -> Result<u64> {
+    let url = format!("http://{}/metrics", world.replica(service, 0)?.ops());
+    let page = reqwest::get(url).await?.text().await?;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no metric {name}"))?.parse()?)
+}
