@@ -7,8 +7,9 @@
 //! token again.
 //!
 //! - [`config`] is what the gateway is told;
-//! - [`bootstrap`] is Envoy's configuration as a whole, put together of its neighbours: [`listener`], [`filters`],
-//!   [`routes`], [`clusters`], [`replies`], [`tracing`];
+//! - [`bootstrap`] is Envoy's configuration as a whole, put together of its neighbours: `listener`, `filters`, `routes`,
+//!   `clusters`, `replies`, `tracing`;
+//! - [`openapi`] tells the same calls to those who know no protobuf.
 
 pub mod api;
 pub mod bootstrap;
@@ -16,7 +17,7 @@ mod clusters;
 pub mod config;
 mod filters;
 mod listener;
-
+pub mod openapi;
 mod replies;
 mod routes;
 mod tracing;

@@ -1,4 +1,5 @@
-//! The program `gateway`: writes Envoy's configuration and becomes Envoy, or tells what it would write.
+//! The program `gateway`: writes Envoy's configuration and becomes Envoy; or tells what it would write, or what the contract
+//! is in OpenAPI.
 
 use std::{
     error::Error,
@@ -8,17 +9,23 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use gateway::{Config, NAME, bootstrap::bootstrap};
+use gateway::{Config, NAME, bootstrap::bootstrap, openapi::openapi};
 use shared::config::{self, Settings};
 
 const ABOUT: &str = "The edge: gRPC, gRPC-Web and JSON on one port, by Envoy.";
 const BOOTSTRAP: &str = "bootstrap";
-const COMMANDS: &[config::Command] =
-    &[config::Command { name: BOOTSTRAP, about: "print Envoy's configuration, and end" }];
+const OPENAPI: &str = "openapi";
+const COMMANDS: &[config::Command] = &[
+    config::Command { name: BOOTSTRAP, about: "print Envoy's configuration, and end" },
+    config::Command { name: OPENAPI, about: "print the contract as OpenAPI, and end; this takes no settings" },
+];
 
 fn main() -> ExitCode {
     let mut settings = Settings::from_process(NAME, ABOUT, COMMANDS);
     let command = settings.command();
+    if command == Some(OPENAPI) {
+        return end(openapi().map_err(Into::into).and_then(|document| print(&document)));
+    }
     let config = Config::read(&mut settings);
     let config = match settings.finish(config) {
         Ok(config) => config,
