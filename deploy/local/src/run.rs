@@ -69,6 +69,7 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
     for spec in &SERVICES {
         builder = builder.service(spec.name)?;
     }
+    builder = builder.gateway();
     builder.reserve_ports().await?;
     match &options.binaries {
         Some(dir) => builder = builder.binaries(dir),
@@ -80,7 +81,7 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
 async fn build(checkout: &Checkout) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release"]).current_dir(checkout.root()).kill_on_drop(true);
-    cargo.args(SERVICES.iter().map(|spec| spec.name).chain(["sandbox"]).flat_map(|name| ["-p", name]));
+    cargo.args(SERVICES.iter().map(|spec| spec.name).chain(["sandbox", "gateway"]).flat_map(|name| ["-p", name]));
     let status = cargo.status().await.context("running cargo")?;
     ensure!(status.success(), "the services can't be built ({status})");
     Ok(())
@@ -98,6 +99,9 @@ fn announce(stack: &Stack, begun: Instant) {
     }
     for service in stack.services() {
         answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));
+    }
+    if let Some(gateway) = stack.gateway() {
+        answer(format_args!("gateway     {} (gRPC, gRPC-Web, JSON), http://{}/", gateway.url(), gateway.admin()));
     }
     answer(format_args!("logs        {}", stack.dir().join("logs").display()));
     answer(format_args!("a token     make -s token USER=alice"));

@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers, Stack, database_name, topic_prefix,
+    GATEWAY_ADMIN_PORT, GATEWAY_PORT, KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers,
+    Stack, database_name, topic_prefix,
 };
+use crate::gateway::{Gateway, GatewayConfig};
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::keys::{self, Signer};
 use crate::ports::{self, Port};
@@ -24,6 +26,8 @@ use crate::tools::Tools;
 
 /// The one service that has business with the payment provider.
 const PAYMENTS: &str = "payments";
+/// What the gateway is called where variables are for it.
+const GATEWAY: &str = "gateway";
 /// What orders does unless it is told otherwise.
 const DEFAULT_ORDER_TTL: &str = "2m";
 
@@ -32,6 +36,7 @@ const DEFAULT_ORDER_TTL: &str = "2m";
 #[derive(Debug, Default)]
 pub struct StackBuilder {
     services: Vec<(&'static ServiceSpec, usize)>,
+    gateway: bool,
     env: Vec<(Option<String>, String, String)>,
     inherit_env: bool,
     binaries: Option<PathBuf>,
@@ -67,13 +72,19 @@ impl StackBuilder {
         Ok(self)
     }
 
-    /// A variable for all replicas of a service; it wins over what the stack sets.
+    /// Puts a gateway in front of all services.
+    pub fn gateway(mut self) -> Self {
+        self.gateway = true;
+        self
+    }
+
+    /// A variable for all replicas of a service, or for the `gateway`; it wins over what the stack sets.
     pub fn env(mut self, service: &str, name: &str, value: &str) -> Self {
         self.env.push((Some(service.to_owned()), name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A variable for all services; it wins over what the stack sets.
+    /// A variable for all services and the gateway; it wins over what the stack sets.
     pub fn env_for_all(mut self, name: &str, value: &str) -> Self {
         self.env.push((None, name.to_owned(), value.to_owned()));
         self
@@ -128,6 +139,9 @@ impl StackBuilder {
         if has_payments {
             wanted.push((SANDBOX_PORT, "the sandbox"));
         }
+        if self.gateway {
+            wanted.extend([(GATEWAY_PORT, "the gateway"), (GATEWAY_ADMIN_PORT, "the gateway")]);
+        }
         wanted.extend(
             self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
         );
@@ -174,8 +188,12 @@ impl StackBuilder {
         };
         let sandbox = self.has_payments().then(|| self.create_sandbox(&dir)).transpose()?;
         let services = self.create_services(&servers, sandbox.as_ref(), &prefix, &dir, &keys)?;
+        let gateway = match self.gateway {
+            true => Some(self.create_gateway(tools, &services, &dir, &keys).await?),
+            false => None,
+        };
         let (postgres, kafka) = own.unzip();
-        Ok(Stack { services, sandbox, kafka, postgres, servers, signer, prefix, dir, temporary })
+        Ok(Stack { gateway, services, sandbox, kafka, postgres, servers, signer, prefix, dir, temporary })
     }
 
     fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
@@ -188,6 +206,22 @@ impl StackBuilder {
             log: dir.join("logs/sandbox.log"),
             port: self.port(SANDBOX_PORT)?,
             slow: ttl + Duration::from_secs(2),
+        })
+    }
+
+    async fn create_gateway(&self, tools: &Tools, services: &[Service], dir: &Path, keys: &Path) -> Result<Gateway> {
+        let mut env = keys_env(keys).to_vec();
+        env.extend(self.asked(GATEWAY).map(|(_, name, value)| (name.clone(), value.clone())));
+        Gateway::create(GatewayConfig {
+            program: self.program(GATEWAY)?,
+            envoy: tools.envoy().await?,
+            dir: dir.join(GATEWAY),
+            log: dir.join("logs/gateway.log"),
+            port: self.port(GATEWAY_PORT)?,
+            admin_port: self.port(GATEWAY_ADMIN_PORT)?,
+            upstreams: services.iter().map(|service| (service.name(), service.grpc())).collect(),
+            inherit_env: self.inherit_env,
+            env,
         })
     }
 
@@ -256,11 +290,9 @@ impl StackBuilder {
                 ("DATABASE_URL", database_url.clone()),
                 ("GRPC_ADDR", grpc.to_string()),
                 ("OPS_ADDR", ops.to_string()),
-                ("JWKS", keys::jwks_path(keys).display().to_string()),
-                ("JWT_ISSUER", keys::ISSUER.to_owned()),
-                ("JWT_AUDIENCE", keys::AUDIENCE.to_owned()),
             ];
             process.env.extend(stack.map(|(name, value)| (name.to_owned(), value)));
+            process.env.extend(keys_env(keys));
             if !prefix.is_empty() {
                 process.env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
             }
@@ -287,6 +319,16 @@ impl StackBuilder {
         stack.start().await?;
         Ok(stack)
     }
+}
+
+/// How whoever checks tokens is told of the keys in this folder.
+fn keys_env(keys: &Path) -> [(String, String); 3] {
+    [
+        ("JWKS", keys::jwks_path(keys).display().to_string()),
+        ("JWT_ISSUER", keys::ISSUER.to_owned()),
+        ("JWT_AUDIENCE", keys::AUDIENCE.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// The port that has `base` in `make run`, moved.
