@@ -33,6 +33,10 @@ tools: ## fetches what the stack and the tests need, and prints where it is
 jaeger: ## builds Jaeger, once, in some three minutes: from then on `make run` starts it
 	@$(LOCAL) tools jaeger
 
+.PHONY: openapi
+openapi: ## writes proto/openapi.yaml, the contract in JSON's terms, from the protos
+	@cargo run --quiet --package gateway -- openapi > proto/openapi.yaml.new && mv proto/openapi.yaml.new proto/openapi.yaml
+
 BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
 
 # Everything that tests run beside: a throwaway Postgres and Kafka, started once for all of them.
@@ -61,7 +65,7 @@ test: ## every test, on servers of its own
 
 .PHONY: test-fast
 test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts
-	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography
+	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography --package gateway
 
 .PHONY: kill-and-audit
 kill-and-audit: ## 300 orders, paid or not, while services are killed at random, then an audit from outside; ORDERS=300 KILLS=12

@@ -3,7 +3,7 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-use prost::Message;
+use protox::Compiler;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = vec![
@@ -19,12 +19,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo:rerun-if-changed=proto");
 
-    let descriptors = protox::compile(files, ["proto"])?;
+    let mut compiler = Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
+    // The compiler's own encoding: prost's types know no options of others, and would lose the HTTP annotations.
+    fs::write(out.join("descriptors.binpb"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         // Ours, so that what can't be decoded is the caller's fault and not ours.
         .codec_path("crate::codec::Codec")
-        .compile_fds(descriptors)?;
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

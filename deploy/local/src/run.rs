@@ -72,6 +72,7 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
     if let Some(program) = tools.built_jaeger() {
         builder = builder.jaeger(program);
     }
+    builder = builder.gateway();
     builder.reserve_ports().await?;
     match &options.binaries {
         Some(dir) => builder = builder.binaries(dir),
@@ -83,7 +84,7 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
 async fn build(checkout: &Checkout) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release"]).current_dir(checkout.root()).kill_on_drop(true);
-    cargo.args(SERVICES.iter().map(|spec| spec.name).chain(["sandbox"]).flat_map(|name| ["-p", name]));
+    cargo.args(SERVICES.iter().map(|spec| spec.name).chain(["sandbox", "gateway"]).flat_map(|name| ["-p", name]));
     let status = cargo.status().await.context("running cargo")?;
     ensure!(status.success(), "the services can't be built ({status})");
     Ok(())
@@ -108,6 +109,9 @@ fn announce(stack: &Stack, begun: Instant) {
     }
     for service in stack.services() {
         answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));
+    }
+    if let Some(gateway) = stack.gateway() {
+        answer(format_args!("gateway     {} (gRPC, gRPC-Web, JSON), http://{}/", gateway.url(), gateway.admin()));
     }
     answer(format_args!("logs        {}", stack.dir().join("logs").display()));
     answer(format_args!("a token     make -s token USER=alice"));

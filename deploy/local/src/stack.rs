@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use futures_util::future::join_all;
 
 pub use self::builder::StackBuilder;
+use crate::gateway::Gateway;
 use crate::jaeger::Jaeger;
 use crate::kafka::Kafka;
 use crate::keys::Signer;
@@ -27,6 +28,9 @@ pub const KAFKA_PORT: u16 = 9092;
 const KAFKA_CONTROLLER_PORT: u16 = 9093;
 /// What the sandbox listens on in `make run`, before the offset.
 pub const SANDBOX_PORT: u16 = 12112;
+/// What the gateway listens on in `make run`, before the offset.
+pub const GATEWAY_PORT: u16 = 8080;
+const GATEWAY_ADMIN_PORT: u16 = 9901;
 
 /// Servers that run already, for stacks that share them: each stack has databases and topics of its own there.
 #[derive(Debug, Clone)]
@@ -57,6 +61,7 @@ impl SharedServers {
 #[derive(Debug)]
 pub struct Stack {
     // In the order in which they are dropped.
+    gateway: Option<Gateway>,
     services: Vec<Service>,
     sandbox: Option<Sandbox>,
     jaeger: Option<Jaeger>,
@@ -76,7 +81,7 @@ impl Stack {
     }
 
     /// Starts all, and returns when all are ready: Postgres, Kafka, the sandbox and Jaeger at the same time; then the databases; then all
-    /// services at the same time.
+    /// services at the same time; then the gateway.
     ///
     /// # Errors
     /// When one doesn't become ready; with the end of its log.
@@ -115,19 +120,24 @@ impl Stack {
         for service in &self.services {
             service.process().ready().await?;
         }
+        if let Some(gateway) = &self.gateway {
+            gateway.process().start().await?;
+        }
         Ok(())
     }
 
-    /// Ends all cleanly: the services at the same time, then all servers.
+    /// Ends all cleanly: the gateway, then the services at the same time, then all servers.
     ///
     /// # Errors
     /// When one had to be killed; the others have been ended all the same.
     pub async fn stop(&self) -> Result<()> {
+        let gateway: Vec<_> = self.gateway.iter().map(Gateway::process).collect();
         let services: Vec<_> = self.services.iter().map(Service::process).collect();
         let servers: Vec<_> = self.servers().collect();
-        let first = terminate_all(&services).await;
-        let then = terminate_all(&servers).await;
-        first.and(then)
+        let first = terminate_all(&gateway).await;
+        let second = terminate_all(&services).await;
+        let last = terminate_all(&servers).await;
+        first.and(second).and(last)
     }
 
     /// The first replica of the service of this name.
@@ -168,6 +178,11 @@ impl Stack {
         self.jaeger.as_ref()
     }
 
+    /// The gateway, if one was asked for.
+    pub fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.as_ref()
+    }
+
     /// The servers that it uses, its own or shared ones.
     pub fn shared_servers(&self) -> &SharedServers {
         &self.servers
@@ -188,9 +203,10 @@ impl Stack {
         &self.dir
     }
 
-    /// All its processes: its own servers, then the services.
+    /// All its processes: its own servers, then the services, then the gateway.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.servers().chain(self.services.iter().map(Service::process))
+        let services = self.services.iter().map(Service::process);
+        self.servers().chain(services).chain(self.gateway.iter().map(Gateway::process))
     }
 
     fn servers(&self) -> impl Iterator<Item = &Process> {

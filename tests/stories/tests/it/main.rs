@@ -3,6 +3,11 @@
 mod absences;
 mod api;
 mod crashes;
+mod gateway;
+mod gateway_browser;
+mod gateway_limits;
+mod gateway_refusals;
+mod gateway_settings;
 mod jaeger;
 mod kafka;
 mod killing;

@@ -1,0 +1,115 @@
+//! Where clients come in: one port for all protocols. In: settings and calls. Out: the listener, with the bounds of what a
+//! connection may do.
+
+use serde_json::{Value, json};
+use shared::config::LogFormat;
+
+use crate::{
+    Config, NAME,
+    api::Api,
+    bootstrap::{duration, extension, socket},
+    filters, replies, routes, tracing,
+};
+
+/// Streams that a connection may have at once: as many as a service's own.
+const MAX_STREAMS: u32 = 256;
+/// What a request's headers may weigh, in KiB, and how many there may be: with what is added here, less than a service takes.
+const MAX_HEADERS_KB: u32 = 12;
+const MAX_HEADERS: u32 = 64;
+/// What is held of a connection that doesn't read, or is read from slowly.
+const CONNECTION_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// An address that no connection comes from. With no range at all Envoy would count this machine's own as ours.
+const NOBODY: &str = "255.255.255.255";
+
+pub(crate) fn listener(config: &Config, api: &Api) -> Value {
+    json!({
+        "name": NAME,
+        "address": socket(&config.address.ip().to_string(), config.address.port()),
+        // One socket for all threads: with one each, the few connections of gRPC clients could all end up with the same thread.
+        "enable_reuse_port": false,
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
+        "filter_chains": [{ "filters": [extension(
+            "envoy.filters.network.http_connection_manager",
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            connections(config, api),
+        )] }],
+    })
+}
+
+fn connections(config: &Config, api: &Api) -> Value {
+    let mut connections = json!({
+        "stat_prefix": NAME,
+        "codec_type": "AUTO",
+        "route_config": routes::routes(config, api),
+        "http_filters": filters::filters(config, api),
+        "local_reply_config": replies::replies(api),
+        "access_log": [access_log(config)],
+
+        // Nobody outside is one of us, on this machine or not: what steers Envoy in x-envoy-… headers is taken off, and a
+        // client's address is its connection's.
+        "use_remote_address": true,
+        "xff_num_trusted_hops": config.trusted_hops,
+        "internal_address_config": { "cidr_ranges": [{ "address_prefix": NOBODY, "prefix_len": 32 }] },
+        "server_header_transformation": "PASS_THROUGH",
+
+        // What paths mean is clear before anybody matches them.
+        "normalize_path": true,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+
+        "max_request_headers_kb": MAX_HEADERS_KB,
+        "common_http_protocol_options": {
+            "max_headers_count": MAX_HEADERS,
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "idle_timeout": "300s",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": MAX_STREAMS,
+            "initial_stream_window_size": 64 * 1024,
+            "initial_connection_window_size": 1024 * 1024,
+            // A watch whose client has gone without a word ends with its connection.
+            "connection_keepalive": { "interval": "30s", "timeout": "10s" },
+        },
+        "request_headers_timeout": "10s",
+        "request_timeout": "20s",
+        "stream_idle_timeout": duration(config.idle),
+        "delayed_close_timeout": "1s",
+        // A bad request ends its stream, not its neighbours on the connection.
+        "stream_error_on_invalid_http_message": true,
+    });
+    if let Some(tracing) = tracing::tracing(config) {
+        connections["tracing"] = tracing;
+    }
+    connections
+}
+
+/// One line a request, on standard output. No query, no header of the client's: neither names nor tokens get into it.
+fn access_log(config: &Config) -> Value {
+    let format = if config.telemetry.log_format == Some(LogFormat::Text) {
+        let line = "%START_TIME% %REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% grpc=%GRPC_STATUS_NUMBER% %DURATION%ms \
+                    %UPSTREAM_CLUSTER% flags=%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% trace=%TRACE_ID%\n";
+        json!({ "text_format_source": { "inline_string": line } })
+    } else {
+        json!({ "json_format": {
+            "timestamp": "%START_TIME%",
+            "method": "%REQ(:METHOD)%",
+            "path": "%PATH(NQ:ORIG_OR_PATH)%",
+            "protocol": "%PROTOCOL%",
+            "status": "%RESPONSE_CODE%",
+            "grpc_status": "%GRPC_STATUS_NUMBER%",
+            "details": "%RESPONSE_CODE_DETAILS%",
+            "flags": "%RESPONSE_FLAGS%",
+            "milliseconds": "%DURATION%",
+            "received": "%BYTES_RECEIVED%",
+            "sent": "%BYTES_SENT%",
+            "service": "%UPSTREAM_CLUSTER%",
+            "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+            "trace": "%TRACE_ID%",
+        } })
+    };
+    extension(
+        "envoy.access_loggers.stdout",
+        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        json!({ "log_format": format }),
+    )
+}
