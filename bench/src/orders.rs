@@ -155,12 +155,14 @@ impl Buyers {
         while self.run(high, TRY).await?.holds() {
             (low, high) = (high, high * 1.5);
         }
+        self.rest().await?;
         while high - low > high / 12.0 {
             let middle = low.midpoint(high);
             if self.run(middle, TRY).await?.holds() {
                 low = middle;
             } else {
                 high = middle;
+                self.rest().await?;
             }
         }
         let begun = StdInstant::now();
@@ -170,8 +172,21 @@ impl Buyers {
                 return Ok(run);
             }
             low *= 0.93;
+            self.rest().await?;
         }
         anyhow::bail!("no rate holds for {lasts:?}")
+    }
+
+    /// Until what a rate that did not hold has left behind is worked off.
+    async fn rest(&self) -> Result<()> {
+        const LITTLE: f64 = 50.0;
+        let begun = StdInstant::now();
+        while begun.elapsed() < Duration::from_secs(120) {
+            if self.run(LITTLE, Duration::from_secs(2)).await?.holds() {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the system does not come to rest")
     }
 }
 
