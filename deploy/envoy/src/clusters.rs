@@ -41,7 +41,7 @@ pub(crate) fn all(config: &Config, api: &Api) -> Vec<Value> {
             clusters.push(replicated(&name(service, true), replicas, MAX_STREAMS));
         }
     }
-    if let Some(url) = &config.telemetry.otlp_endpoint {
+    if let Some(url) = config.telemetry.otlp() {
         let mut cluster = cluster(OTLP, &[endpoint(url, 4317)]);
         speak_http2(&mut cluster);
         clusters.push(with_tls(cluster, url, &config.authorities));

@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(crate) fn tracing(config: &Config) -> Option<Value> {
-    config.telemetry.otlp_endpoint.as_ref()?;
+    config.telemetry.otlp()?;
     let tracer = extension(
         "envoy.tracers.opentelemetry",
         "envoy.config.trace.v3.OpenTelemetryConfig",

@@ -100,6 +100,14 @@ pub struct TelemetryConfig {
 impl TelemetryConfig {
     /// Spans that may wait unless it is said otherwise, as OpenTelemetry's specification has it.
     pub const SPAN_QUEUE: usize = 2048;
+
+    /// The OTLP collector that spans go to, if that is where they go.
+    pub fn otlp(&self) -> Option<&Url> {
+        match &self.export {
+            Some(ExportTo::Otlp(url)) => Some(url),
+            _ => None,
+        }
+    }
 }
 
 /// Where spans are exported to.

@@ -295,7 +295,9 @@ impl<S: Service> Consumer<S> {
                 let Some(at) = unit.at else { continue };
                 match outcome {
                     UnitOutcome::Done(_) => {
-                        unit.commands.iter().for_each(|envelope| envelope.transaction.link(&span));
+                        let spanned =
+                            span.iter().flat_map(|span| unit.commands.iter().map(move |envelope| (envelope, span)));
+                        spanned.for_each(|(envelope, span)| envelope.transaction.link(span));
                         handled += 1;
                     }
                     UnitOutcome::Fenced => {
