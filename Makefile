@@ -60,7 +60,7 @@ test: ## every test, on servers of its own
 	cargo test --workspace --locked --no-run
 	cargo run --quiet --package local -- tools jaeger
 	@# Most tests wait most of the time: more of them at once than there are cores.
-	RUST_TEST_THREADS=4 $(WITH_SERVERS) cargo test --workspace --locked
+	RUST_TEST_THREADS=6 $(WITH_SERVERS) cargo test --workspace --locked
 	$(AGENT_TEST)
 
 .PHONY: test-fast

@@ -424,8 +424,18 @@ fn see(account: Option<&Account>, order: &Order, now: Timestamp) -> Vec<Event> {
         let status = if newer { order.status } else { account.order.status };
         if status == OrderStatus::Cancelled {
             let taken = account.payments.iter().filter(|payment| payment.status == Status::Succeeded);
-            events.extend(taken.map(|payment| Event::RefundStarted { payment: payment.id, at: now }));
+            events.extend(taken.flat_map(|payment| give_back(payment, now)));
         }
+    }
+    events
+}
+
+/// What was taken is to go back. Where nothing was, there is nobody to ask for it.
+fn give_back(payment: &Payment, now: Timestamp) -> Vec<Event> {
+    let payment_id = payment.id;
+    let mut events = vec![Event::RefundStarted { payment: payment_id, at: now }];
+    if payment.reference.is_none() {
+        events.push(Event::Refunded { payment: payment_id, at: now });
     }
     events
 }

@@ -187,6 +187,17 @@ fn money_for_an_order_that_ended_goes_back_once_whichever_is_heard_first() {
 }
 
 #[test]
+fn what_cost_nothing_goes_back_without_a_provider() {
+    let mut free = account(OrderStatus::AwaitingPayment, &[]);
+    free.order.total = Money::new(Currency::USD, 0);
+    let paid = after(&free, &pay(&free, &bob()));
+    let ended = Order { status: OrderStatus::Cancelled, version: Version::from_i64(3), ..paid.order.clone() };
+    let returned = after(&paid, &Command::See(ended.clone()));
+    assert_eq!(returned.payments.first().unwrap().status, Status::Refunded);
+    assert_eq!(after(&returned, &Command::See(ended)), returned, "once");
+}
+
+#[test]
 fn a_stale_copy_changes_nothing_and_hides_nothing() {
     let paid = account(OrderStatus::Cancelled, &[Status::Succeeded]);
     let stale = Order { status: OrderStatus::AwaitingPayment, version: Version::from_i64(1), ..paid.order.clone() };

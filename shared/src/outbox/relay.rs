@@ -222,6 +222,9 @@ impl Relay {
             if stop.is_cancelled() && !busy {
                 return leader.keep().await;
             }
+            if leader.read.is_some() {
+                continue;
+            }
             woken = tokio::select! {
                 () = self.wake.notified() => true,
                 () = tokio::time::sleep(poll) => {
@@ -265,7 +268,8 @@ impl Leader<'_> {
                     let next = difference::few(self.conn, &snapshot, batch);
                     let (sent, read) = tokio::join!(self.send(&rows, stop), next);
                     sent?;
-                    self.read = Some(read?);
+                    // That there was nothing yet says nothing about now.
+                    self.read = Some(read?).filter(|read| !matches!(read, Fresh::Few { rows, .. } if rows.is_empty()));
                 }
                 self.moved(Place::at(snapshot));
                 Ok(rows.len())

@@ -33,6 +33,7 @@ impl Provider {
                 })
             }
             Status::RefundPending => {
+                assert!(payment.reference.is_some(), "asked for the return of what it never took: {payment:?}");
                 self.0.insert(payment.id, Money::Returned);
                 Some(Answer::Refunded)
             }

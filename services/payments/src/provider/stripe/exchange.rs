@@ -135,11 +135,16 @@ impl Stripe {
             replayed: text(&headers, "idempotent-replayed") == Some("true"),
             should_retry: text(&headers, "stripe-should-retry").and_then(|advice| advice.parse().ok()),
             // Stripe gives seconds; HTTP would also allow a date, which nobody here sends.
-            retry_after: text(&headers, "retry-after").and_then(|time| time.parse().ok()).map(Duration::from_secs),
+            retry_after: text(&headers, "retry-after")
+                .and_then(|time| time.parse().ok())
+                .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE)),
             body: read(response).await?,
         })
     }
 }
+
+/// A provider that asks for more than this is asked again all the same: it may have meant something else.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 async fn read(mut response: Response) -> Result<Vec<u8>, Stopped> {
     let mut body = Vec::new();
