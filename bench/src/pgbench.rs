@@ -1,6 +1,9 @@
 //! The yardstick: what the same Postgres does with single rows of the same size, a commit each.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -24,10 +27,10 @@ pub(crate) async fn single_rows(
 ) -> Result<f64> {
     let script = dir.join("single_row.sql");
     tokio::fs::write(&script, SCRIPT).await?;
-    let made = Command::new(programs.join("psql")).args([url, "-q", "-c", TABLE]).output().await?;
+    let made = Command::new(program(programs, "psql")).args([url, "-q", "-c", TABLE]).output().await?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let jobs = clients.min(2).to_string();
-    let output = Command::new(programs.join("pgbench"))
+    let output = Command::new(program(programs, "pgbench"))
         .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", &jobs, "-T", &lasts.as_secs().to_string()])
         .arg("-f")
         .arg(&script)
@@ -39,4 +42,9 @@ pub(crate) async fn single_rows(
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
     let rate = rate.and_then(|rate| rate.split_whitespace().next()).context("pgbench told no rate")?;
     Ok(rate.parse()?)
+}
+
+/// Beside the server, where packages have it; else wherever the shell finds it.
+fn program(beside: &Path, name: &str) -> PathBuf {
+    Some(beside.join(name)).filter(|program| program.exists()).unwrap_or_else(|| name.into())
 }
