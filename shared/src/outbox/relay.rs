@@ -75,7 +75,8 @@ enum Interrupted {
 /// something, to `LAZIEST`.
 const EAGEREST: Duration = Duration::from_millis(5);
 const LAZIEST: Duration = Duration::from_millis(50);
-/// How long the cursor may lie behind: this much is repeated by whoever takes over from a relay that was killed.
+/// How long the cursor may lie behind: so much, and the batch that was under way, is repeated by whoever takes over from a
+/// relay that was killed.
 const MOVED_EVERY: Duration = Duration::from_millis(50);
 /// What part of a batch means that there will be more: the next is then read while this one is sent.
 const MUCH: usize = 4;
