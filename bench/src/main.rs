@@ -87,7 +87,7 @@ async fn main() -> Result<()> {
     let many = pgbench::single_rows(&programs, url, 32, yardstick, stack.dir()).await?;
 
     say(format_args!(
-        "highest rate that held for {} s: {:.0} /s until {:?}",
+        "highest rate that held for {} s: {:.0}/s until {:?}",
         arguments.seconds, best.rate, arguments.goal
     ));
     say(format_args!("at a tenth of it: p50 {:.1} ms, p99 {:.1} ms", tenth.quantile(0.5), tenth.quantile(0.99)));

@@ -22,7 +22,7 @@ pub(crate) const JWKS: &str = "jwks";
 
 /// Calls that a service may have at once through us: far above what it can do, far below what would hurt us.
 const MAX_CALLS: u32 = 4096;
-/// Watches that a service may have at once: as many as it takes itself by default.
+/// Watches that a service, all its replicas together, may have at once through us.
 const MAX_STREAMS: u32 = 16_384;
 
 /// The cluster for a service's calls, or for its streams. They are apart, lest ten thousand watches leave no room for a

@@ -2,7 +2,7 @@
 //! of its own crate.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -53,11 +53,11 @@ impl Gateway {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let upstreams: Vec<_> = upstreams.iter().map(|(name, addr)| format!("{name}={addr}")).collect();
         let mut spec = Spec::new("gateway", program, log);
-        spec.readiness = Readiness::Http { addr: address(&admin_port), path: "/ready".to_owned() };
+        spec.readiness = Readiness::Http { addr: admin_port.address(), path: "/ready".to_owned() };
         spec.inherit_env = inherit_env;
         spec.env = vec![
-            ("GATEWAY_ADDR".to_owned(), address(&port).to_string()),
-            ("GATEWAY_ADMIN_ADDR".to_owned(), address(&admin_port).to_string()),
+            ("GATEWAY_ADDR".to_owned(), port.address().to_string()),
+            ("GATEWAY_ADMIN_ADDR".to_owned(), admin_port.address().to_string()),
             ("ENVOY".to_owned(), envoy.display().to_string()),
             ("ENVOY_BOOTSTRAP".to_owned(), dir.join("envoy.json").display().to_string()),
             ("UPSTREAMS".to_owned(), upstreams.join(",")),
@@ -73,7 +73,7 @@ impl Gateway {
 
     /// Where clients come in: gRPC, gRPC-Web and JSON.
     pub fn addr(&self) -> SocketAddr {
-        address(&self.port)
+        self.port.address()
     }
 
     /// The same as a URL.
@@ -83,10 +83,6 @@ impl Gateway {
 
     /// Where Envoy's own pages are: `/ready`, `/stats`, `/config_dump`.
     pub fn admin(&self) -> SocketAddr {
-        address(&self.admin_port)
+        self.admin_port.address()
     }
-}
-
-fn address(port: &Port) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port.number()).into()
 }

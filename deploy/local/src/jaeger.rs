@@ -2,7 +2,7 @@
 //! OTLP and as an agent, and answers about them over HTTP. What it was told is gone when it ends.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -53,7 +53,7 @@ impl Jaeger {
         let JaegerConfig { program, dir, log, api, otlp, agent } = config;
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let file = dir.join("jaeger.yaml");
-        let [at_api, at_otlp, at_agent] = [&api, &otlp, &agent].map(address);
+        let [at_api, at_otlp, at_agent] = [&api, &otlp, &agent].map(Port::address);
         let text = configuration(at_api, at_otlp, at_agent);
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         let mut spec = Spec::new("Jaeger", program, log).args(["--config".into(), file.into_os_string()]);
@@ -69,22 +69,18 @@ impl Jaeger {
 
     /// Where it answers, over HTTP.
     pub fn url(&self) -> String {
-        format!("http://{}", address(&self.api))
+        format!("http://{}", self.api.address())
     }
 
     /// What services get as `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn otlp(&self) -> String {
-        format!("http://{}", address(&self.otlp))
+        format!("http://{}", self.otlp.address())
     }
 
     /// Where an agent's clients send spans, over UDP.
     pub fn agent(&self) -> SocketAddr {
-        address(&self.agent)
+        self.agent.address()
     }
-}
-
-fn address(port: &Port) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port.number()).into()
 }
 
 /// What is needed and no more: by itself it opens a dozen further ports. Its API over gRPC can't be left out, and has a port that the

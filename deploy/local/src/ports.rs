@@ -1,20 +1,26 @@
 //! TCP ports on 127.0.0.1. In: nothing, or fixed numbers. Out: ports that nobody else has, also among test processes that run
 //! at the same time. It never hands out a port that is merely free at this moment.
 //!
-//! Binding to port 0 and closing again gives a number that any other process may get a millisecond later. So a port here is a
-//! locked file, `<temp dir>/ticketing-ports-<uid>/<port>`: the lock goes with the process, however it ends, and a server may be
-//! killed and started again while its port stays ours. The range of free ones lies below Linux's ephemeral ports (32768 and up), so
-//! no outgoing connection takes one either.
+//! Binding to port 0 and closing again gives a number that any other process may get a millisecond later. So a port here goes with
+//! a Unix socket of an abstract name, `ticketing-port-<port>`: only one process can have it, and only where the port itself could
+//! be in its way (the network namespace, whatever its temporary folder and user); it goes with the process, however it ends, and a
+//! server may be killed and started again while its port stays ours. The range of free ones lies below Linux's ephemeral ports
+//! (32768 and up), so no outgoing connection takes one either.
 //!
 //! Fixed ones may lie among the ephemeral ports, where any connection out of this machine could take one while its server is being
 //! built or started again. So each is also bound, by a socket that never listens: the kernel gives a bound port to no outgoing
 //! connection, and a server that sets SO_REUSEADDR, as all of ours do, may still bind it and listen.
+//!
+//! Nothing here ever listens, not for a moment: a child that another thread forks just then would listen with us until it is the
+//! program it was forked for, and keep the port from the server it is meant for.
 
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self as unix, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +42,7 @@ const LEFTOVERS_STAY: Duration = Duration::from_secs(65);
 #[derive(Debug, Clone)]
 pub struct Port {
     number: u16,
-    _lock: Arc<File>,
+    _lock: Arc<UnixDatagram>,
     /// A fixed one's: bound, and never listening.
     _bound: Option<Arc<TcpSocket>>,
 }
@@ -45,14 +51,15 @@ impl Port {
     /// A port that nothing listens on and no other holder of a `Port` has.
     ///
     /// # Errors
-    /// When the lock files can't be made, or all ports are taken.
+    /// When no sockets can be made, or all ports are taken.
     pub fn free() -> Result<Self> {
         let first = scatter() % u32::from(RANGE.end - RANGE.start);
         let size = u32::from(RANGE.end - RANGE.start);
         for step in 0..size {
             // Below the size of the range, which is u16.
             let number = RANGE.start + ((first + step) % size) as u16;
-            if let Some(lock) = lock(number)?.filter(|_| is_free(number)) {
+            let Some(lock) = lock(number)? else { continue };
+            if is_free(number)? {
                 return Ok(Self { number, _lock: Arc::new(lock), _bound: None });
             }
         }
@@ -62,7 +69,7 @@ impl Port {
     /// The port of this number, bound; or who has it.
     fn fixed(number: u16) -> Result<Result<Self, Holder>> {
         let Some(lock) = lock(number)? else { return Ok(Err(Holder::Stack)) };
-        match bind(number) {
+        match bind(Ipv4Addr::LOCALHOST, number) {
             Ok(bound) => Ok(Ok(Self { number, _lock: Arc::new(lock), _bound: Some(Arc::new(bound)) })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Err(holder(number))),
             Err(error) => Err(error).with_context(|| format!("binding port {number}")),
@@ -73,28 +80,38 @@ impl Port {
     pub fn number(&self) -> u16 {
         self.number
     }
+
+    /// Its address on this machine.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.number).into()
+    }
 }
 
-/// Takes the lock that goes with a port, unless another holder of a [`Port`] has it.
-fn lock(number: u16) -> Result<Option<File>> {
-    let dir = std::env::temp_dir().join(format!("ticketing-ports-{}", nix::unistd::getuid()));
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let path = dir.join(number.to_string());
-    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    Ok(file.try_lock().is_ok().then_some(file))
+/// Takes the name that goes with a port, unless another holder of a [`Port`] has it.
+fn lock(number: u16) -> Result<Option<UnixDatagram>> {
+    let name = unix::SocketAddr::from_abstract_name(format!("ticketing-port-{number}"));
+    match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("taking the name of port {number}")),
+    }
 }
 
 /// A socket that has the port and lets a server have it, too. Children don't inherit it.
-fn bind(number: u16) -> io::Result<TcpSocket> {
+fn bind(address: Ipv4Addr, number: u16) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, number)))?;
+    socket.bind((address, number).into())?;
     Ok(socket)
 }
 
-/// Whether a server could listen on this port now. All addresses are asked, so a listener on any of them counts.
-pub fn is_free(port: u16) -> bool {
-    TcpListener::bind(("0.0.0.0", port)).is_ok()
+/// Whether nothing listens on this port. All addresses are asked, so a listener on any of them counts.
+fn is_free(port: u16) -> Result<bool> {
+    match bind(Ipv4Addr::UNSPECIFIED, port) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("asking for port {port}")),
+    }
 }
 
 /// Takes all of these ports, each with the name of what wants it. Where only the leftovers of connections are in the way, waits until
@@ -231,6 +248,7 @@ fn scatter() -> u32 {
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests end with the first thing that is wrong")]
 mod tests {
     use std::collections::HashSet;
+    use std::net::TcpListener;
 
     use super::*;
 

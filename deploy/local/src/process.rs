@@ -22,8 +22,14 @@ use crate::{tree, wait};
 /// After SIGKILL a process ends at once, unless the kernel is stuck.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Lines of its log that an error about a process shows.
+/// The last lines of its log that an error about a process shows.
 const TAIL: usize = 25;
+
+/// Before them it shows the first lines with one of these words, for some programs have much to say after what made them end.
+const TROUBLE: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
+
+/// So many lines, from the first of them on: what an exception says is seldom in its first line.
+const FIRST: usize = 10;
 
 /// What to run, and how to treat it.
 #[derive(Debug, Clone)]
@@ -107,6 +113,8 @@ pub struct Process {
 #[derive(Debug)]
 struct Run {
     pid: Pid,
+    /// The length that its log had when it started.
+    log_begins: u64,
     /// Its end, once it has been reaped. The pid is ours to signal only as long as this is `None` and its lock is held.
     end: Mutex<Option<ExitStatus>>,
     ended: Condvar,
@@ -161,10 +169,12 @@ impl Process {
         let spec = locked(&self.spec).clone();
         let mut slot = locked(&self.run);
         ensure!(!slot.as_ref().is_some_and(|run| run.is_running()), "{} runs already", spec.name);
+        let log_begins = fs::metadata(&spec.log).map_or(0, |log| log.len());
         let mut child = spawn::spawn(spec.command()?).with_context(|| format!("starting {}", spec.name))?;
         // Linux's pids are below 2^22.
         let pid = Pid::from_raw(child.id().cast_signed());
-        let run = Arc::new(Run { pid, end: Mutex::new(None), ended: Condvar::new(), watch: watch::Sender::new(None) });
+        let (end, ended, watch) = (Mutex::new(None), Condvar::new(), watch::Sender::new(None));
+        let run = Arc::new(Run { pid, log_begins, end, ended, watch });
         *slot = Some(Arc::clone(&run));
         std::thread::Builder::new().name(format!("wait-{}", spec.name)).spawn(move || {
             // Leaves the zombie where it is, so the pid can't be anybody else's while a signal is under way.
@@ -190,11 +200,11 @@ impl Process {
             // What has ended isn't ready, whoever answers in its place.
             biased;
             end = self.ended() => match end {
-                Some(status) => bail!("{} ended ({status}) before it was ready\n{}", spec.name, self.log_tail(TAIL)),
+                Some(status) => bail!("{} ended ({status}) before it was ready\n{}", spec.name, self.log_tail()),
                 None => bail!("{} doesn't run", spec.name),
             },
             ready = wait::until(&what, spec.start_limit, || spec.readiness.probe()) => {
-                ready.with_context(|| format!("{} isn't ready\n{}", spec.name, self.log_tail(TAIL)))
+                ready.with_context(|| format!("{} isn't ready\n{}", spec.name, self.log_tail()))
             }
         }
     }
@@ -242,7 +252,7 @@ impl Process {
         run.resume();
         if tokio::time::timeout(limit, self.ended()).await.is_err() {
             self.kill().await?;
-            bail!("{name} didn't end within {limit:?} after {signal}, and was killed\n{}", self.log_tail(TAIL));
+            bail!("{name} didn't end within {limit:?} after {signal}, and was killed\n{}", self.log_tail());
         }
         Ok(self.exit_status())
     }
@@ -301,22 +311,22 @@ impl Process {
             Ok(Some(status)) if status.success() => Ok(()),
             Ok(end) => {
                 let how = end.map(|status| status.to_string()).unwrap_or_default();
-                bail!("{name} failed ({how})\n{}", self.log_tail(TAIL))
+                bail!("{name} failed ({how})\n{}", self.log_tail())
             }
             Err(_) => {
                 self.kill().await?;
-                bail!("{name} wasn't done within {limit:?}\n{}", self.log_tail(TAIL))
+                bail!("{name} wasn't done within {limit:?}\n{}", self.log_tail())
             }
         }
     }
 
-    /// The last lines of its log, each indented, for error messages.
-    pub fn log_tail(&self, lines: usize) -> String {
+    /// What its log says of its latest run, for error messages: the first lines of trouble, if they aren't among the last, and those.
+    pub fn log_tail(&self) -> String {
         let path = self.log();
-        let text = fs::read(&path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().rev().take(lines).map(|line| format!("    {line}\n")).collect();
-        format!("  the end of {}:\n{}", path.display(), lines.into_iter().rev().collect::<String>())
+        let log = fs::read(&path).unwrap_or_default();
+        let begin = locked(&self.run).as_ref().map_or(0, |run| run.log_begins);
+        let log = usize::try_from(begin).ok().and_then(|begin| log.get(begin..)).unwrap_or_default();
+        format!("  from {}:\n{}", path.display(), excerpt(&String::from_utf8_lossy(log)))
     }
 
     fn running(&self) -> Option<Arc<Run>> {
@@ -389,4 +399,32 @@ impl Run {
 /// A panic elsewhere doesn't make these values wrong: each is set in one step.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first lines of trouble and the last lines of all, indented, with `…` for what lies between.
+fn excerpt(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    let tail = lines.len().saturating_sub(TAIL);
+    let trouble = lines[..tail].iter().position(|line| TROUBLE.iter().any(|word| line.contains(word)));
+    let first = trouble.map_or(tail..tail, |at| at..(at + FIRST).min(tail));
+    let left_out = (first.end < tail).then_some("…");
+    let shown = lines[first].iter().copied().chain(left_out).chain(lines[tail..].iter().copied());
+    shown.map(|line| format!("    {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_trouble_is_shown_however_much_comes_after_it() {
+        let after: String = (0..60).map(|line| format!("closing {line}\n")).collect();
+        let shown = excerpt(&format!("starting\nERROR the port is in use\n  at bind\n{after}"));
+        assert!(shown.starts_with("    ERROR the port is in use\n      at bind\n    closing 0\n"), "{shown}");
+        assert!(shown.contains("    closing 7\n    …\n    closing 35\n") && shown.ends_with("closing 59\n"), "{shown}");
+
+        let calm = excerpt(&after);
+        assert!(calm.starts_with("    closing 35\n"), "{calm}");
+        assert_eq!(excerpt("starting\nERROR\n"), "    starting\n    ERROR\n");
+    }
 }

@@ -2,7 +2,7 @@
 //! there. What it does is the business of its own crate.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Sandbox {
         let SandboxConfig { program, dir, log, port, slow } = config;
         ensure!(program.exists(), "{} is missing: cargo build -p sandbox", program.display());
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let addr = address(&port);
+        let addr = port.address();
         let mut spec = Spec::new("sandbox", program, log);
         spec.readiness = Readiness::Http { addr, path: "/healthz".to_owned() };
         spec.env = vec![
@@ -64,17 +64,13 @@ impl Sandbox {
 
     /// Where it serves.
     pub fn addr(&self) -> SocketAddr {
-        address(&self.port)
+        self.port.address()
     }
 
     /// What payments gets as `STRIPE_API_BASE`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr())
     }
-}
-
-fn address(port: &Port) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port.number()).into()
 }
 
 fn ledger(dir: &Path) -> PathBuf {

@@ -185,7 +185,7 @@ pub struct LimitsConfig {
     pub write_pace: Duration,
     /// Events that a consumer takes in one transaction.
     pub consumer_batch: usize,
-    /// The least time from one transaction to the next, unless it is full.
+    /// The least time from one transaction of a consumer to the next.
     pub consumer_pace: Duration,
     /// Events that the relay publishes at once.
     pub relay_batch: usize,

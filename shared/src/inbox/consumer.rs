@@ -34,7 +34,7 @@ use crate::{
 pub struct ConsumerConfig {
     /// Messages a transaction, at least 1.
     pub batch: usize,
-    /// The least time from one transaction's beginning to the next one's, unless it is full.
+    /// The least time from one transaction's beginning to the next one's.
     pub pace: Duration,
     /// How long the group waits for a member that fell silent; brokers accept 6 s and more.
     pub session_timeout: Duration,
@@ -64,13 +64,13 @@ pub struct Consumer<S: Service> {
 struct Waiting<C> {
     unit: Unit<C>,
     /// Open until the effects are committed; none where there are no effects.
-    _span: Option<Span>,
+    span: Option<Span>,
 }
 
 impl<C> Waiting<C> {
     fn new(unit: Unit<C>, span: Span) -> Self {
-        let _span = (!unit.commands.is_empty()).then_some(span);
-        Self { unit, _span }
+        let span = (!unit.commands.is_empty()).then_some(span);
+        Self { unit, span }
     }
 }
 
@@ -220,7 +220,7 @@ impl<S: Service> Consumer<S> {
         for Assignment { partition, next, stopped } in assignments {
             tracing::info!(group, partition, next, "assigned");
             self.positions.set(partition, next);
-            self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != partition));
+            self.forget_passed(partition);
             self.metrics.next(group, partition, next);
             match stopped {
                 None => {
@@ -237,11 +237,16 @@ impl<S: Service> Consumer<S> {
         for partition in partitions {
             tracing::info!(group = self.subscription.group, partition, "revoked");
             self.positions.remove(*partition);
-            self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != *partition));
+            self.forget_passed(*partition);
             self.stopped.remove(partition);
             self.held.remove(partition);
             self.metrics.forget(self.subscription.group, *partition);
         }
+    }
+
+    /// What was passed over is read again by whoever has the partition now.
+    fn forget_passed(&mut self, partition: i32) {
+        self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != partition));
     }
 
     /// A batch through the write path. What waits aside has its messages queue behind it.
@@ -283,11 +288,11 @@ impl<S: Service> Consumer<S> {
 
     /// Does what it can, what was passed over first; stops or holds the partitions of what it can't.
     async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
-        let passed = self.passed.drain(..).map(|unit| Waiting { unit, _span: None });
+        let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
         let mut waiting: Vec<_> = passed.chain(waiting).collect();
         while !waiting.is_empty() {
             let (units, spans): (Vec<_>, Vec<_>) =
-                waiting.drain(..).map(|waiting| (waiting.unit, waiting._span)).unzip();
+                waiting.drain(..).map(|waiting| (waiting.unit, waiting.span)).unzip();
             let outcomes = self.writer.execute(&units, Some(&mut self.positions), Patience::Endless, false).await;
             let mut fenced = BTreeSet::new();
             let mut handled = 0;
@@ -295,15 +300,15 @@ impl<S: Service> Consumer<S> {
                 let Some(at) = unit.at else { continue };
                 match outcome {
                     UnitOutcome::Done(_) => {
-                        let spanned =
-                            span.iter().flat_map(|span| unit.commands.iter().map(move |envelope| (envelope, span)));
-                        spanned.for_each(|(envelope, span)| envelope.transaction.link(span));
+                        if let Some(span) = &span {
+                            unit.commands.iter().for_each(|envelope| envelope.transaction.link(span));
+                        }
                         handled += 1;
                     }
                     UnitOutcome::Fenced => {
                         self.metrics.fenced(self.subscription.group);
                         fenced.insert(at.partition);
-                        waiting.push(Waiting { unit, _span: span });
+                        waiting.push(Waiting { unit, span });
                     }
                     UnitOutcome::Locked => {
                         if let Some(left_out) = self.locked.happens(std::time::Instant::now()) {
@@ -311,12 +316,12 @@ impl<S: Service> Consumer<S> {
                             tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds");
                         }
                         self.pause(client, at.partition);
-                        self.held.entry(at.partition).or_default().push(Waiting { unit, _span: span });
+                        self.held.entry(at.partition).or_default().push(Waiting { unit, span });
                     }
                     // Behind something held: in its order. Behind something that stopped its partition: dropped, to
                     // be read again. Behind something fenced: tried again after it, or it would be skipped.
                     UnitOutcome::Behind => {
-                        let behind = Waiting { unit, _span: span };
+                        let behind = Waiting { unit, span };
                         match self.held.get_mut(&at.partition) {
                             Some(held) => held.push(behind),
                             None if self.stopped.contains(&at.partition) => {}
@@ -324,11 +329,15 @@ impl<S: Service> Consumer<S> {
                         }
                     }
                     UnitOutcome::Refused(refusal) => {
-                        span.iter().for_each(|span| span.error("REFUSED"));
+                        if let Some(span) = span {
+                            span.error("REFUSED");
+                        }
                         self.stop(client, at.partition, at.offset, &format!("refused: {refusal:?}"));
                     }
                     UnitOutcome::Impossible(why) => {
-                        span.iter().for_each(|span| span.error("IMPOSSIBLE"));
+                        if let Some(span) = span {
+                            span.error("IMPOSSIBLE");
+                        }
                         self.stop(client, at.partition, at.offset, &why);
                     }
                     // The program ends; the offsets say where to go on.

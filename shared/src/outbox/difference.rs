@@ -39,6 +39,13 @@ pub(super) struct Row {
     pub(super) payload: Vec<u8>,
 }
 
+/// What a [`Row`] is read from. Text, for a statement's is known to its type.
+macro_rules! columns {
+    () => {
+        "seq, created_at, event_id, event_type, key, traceparent, tracestate, payload"
+    };
+}
+
 /// What became visible since a snapshot.
 pub(super) enum Fresh {
     /// All of it, in order, and the snapshot in which all of it was visible.
@@ -51,24 +58,25 @@ struct Few;
 impl Fixed for Few {
     // Materialized, lest the planner walk the whole table in the order of `seq` for the LIMIT's sake. The snapshot is
     // this statement's own: what it sees is what is visible in it.
-    const SQL: &'static str = "\
-        WITH fresh AS MATERIALIZED ( \
-            (SELECT seq, created_at, event_id, event_type, key, traceparent, tracestate, payload FROM outbox \
-             WHERE xid >= pg_snapshot_xmax($1::pg_snapshot) LIMIT $2) \
-            UNION ALL \
-            (SELECT seq, created_at, event_id, event_type, key, traceparent, tracestate, payload FROM outbox \
-             WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) LIMIT $2)) \
-        SELECT *, pg_current_snapshot()::text AS snapshot FROM fresh ORDER BY seq";
+    const SQL: &'static str = concat!(
+        "WITH fresh AS MATERIALIZED ((SELECT ",
+        columns!(),
+        " FROM outbox WHERE xid >= pg_snapshot_xmax($1::pg_snapshot) LIMIT $2) UNION ALL (SELECT ",
+        columns!(),
+        " FROM outbox WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) LIMIT $2)) \
+        SELECT *, pg_current_snapshot()::text AS snapshot FROM fresh ORDER BY seq",
+    );
 }
 
 struct FewAfter;
 impl Fixed for FewAfter {
     // The same where nothing was running in the snapshot: half the indexes to look into.
-    const SQL: &'static str = "\
-        WITH fresh AS MATERIALIZED ( \
-            SELECT seq, created_at, event_id, event_type, key, traceparent, tracestate, payload FROM outbox \
-            WHERE xid >= pg_snapshot_xmax($1::pg_snapshot) LIMIT $2) \
-        SELECT *, pg_current_snapshot()::text AS snapshot FROM fresh ORDER BY seq";
+    const SQL: &'static str = concat!(
+        "WITH fresh AS MATERIALIZED (SELECT ",
+        columns!(),
+        " FROM outbox WHERE xid >= pg_snapshot_xmax($1::pg_snapshot) LIMIT $2) \
+        SELECT *, pg_current_snapshot()::text AS snapshot FROM fresh ORDER BY seq",
+    );
 }
 
 #[derive(QueryableByName)]
@@ -150,16 +158,12 @@ pub(super) async fn list(
 
 struct Fetch;
 impl Fixed for Fetch {
-    const SQL: &'static str = "\
-        SELECT seq, created_at, event_id, event_type, key, traceparent, tracestate, payload \
-        FROM outbox WHERE seq = ANY ($1) ORDER BY seq";
+    const SQL: &'static str = concat!("SELECT ", columns!(), " FROM outbox WHERE seq = ANY ($1) ORDER BY seq");
 }
 
 struct FetchRange;
 impl Fixed for FetchRange {
-    const SQL: &'static str = "\
-        SELECT seq, created_at, event_id, event_type, key, traceparent, tracestate, payload \
-        FROM outbox WHERE seq BETWEEN $1 AND $2 ORDER BY seq";
+    const SQL: &'static str = concat!("SELECT ", columns!(), " FROM outbox WHERE seq BETWEEN $1 AND $2 ORDER BY seq");
 }
 
 /// The rows of these sequence numbers, in order, which is how they are to be given.

@@ -292,18 +292,10 @@ impl Leader<'_> {
             let after = self.place.published_seq.unwrap_or(0);
             let seqs = difference::list(self.conn, &self.place.published, &target, after, LISTED).await?;
             let mut chunks = seqs.chunks(self.relay.config.batch.max(1)).peekable();
-            let mut rows = match chunks.peek() {
-                Some(first) => difference::fetch(self.conn, first).await?,
-                None => Vec::new(),
-            };
+            let mut rows = difference::fetch(self.conn, chunks.peek().copied().unwrap_or_default()).await?;
             while let Some(chunk) = chunks.next() {
-                let fetch_next = async {
-                    match chunks.peek() {
-                        Some(next) => difference::fetch(self.conn, next).await,
-                        None => Ok(Vec::new()),
-                    }
-                };
-                let (sent, fetched) = tokio::join!(self.send(&rows, stop), fetch_next);
+                let next = difference::fetch(self.conn, chunks.peek().copied().unwrap_or_default());
+                let (sent, fetched) = tokio::join!(self.send(&rows, stop), next);
                 sent?;
                 published += rows.len();
                 rows = fetched?;

@@ -239,7 +239,7 @@ impl World {
             let status = process.exit_status();
             // Never started, or killed by the story itself: that is as it should be.
             let well = status.is_none_or(|status| status.success() || status.code().is_none());
-            ensure!(well, "{} ended with {status:?}\n{}", process.name(), process.log_tail(25));
+            ensure!(well, "{} ended with {status:?}\n{}", process.name(), process.log_tail());
         }
         self.ended = true;
         Ok(())

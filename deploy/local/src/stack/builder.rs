@@ -2,7 +2,6 @@
 //! It starts nothing that stays.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -308,7 +307,7 @@ impl StackBuilder {
             } else {
                 (format!("{}-{nth}", spec.name), [Port::free()?, Port::free()?])
             };
-            let [grpc, ops] = ports.each_ref().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())));
+            let [grpc, ops] = ports.each_ref().map(Port::address);
             let program = self.program(spec.name)?;
             ensure!(program.exists(), "{} is missing: cargo build -p {}", program.display(), spec.name);
 

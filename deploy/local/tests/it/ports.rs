@@ -1,30 +1,28 @@
 //! Fixed ports, held for servers that come and go: what this kernel makes of a port that is bound and never listened on.
 
-use std::net::SocketAddr;
-
 use crate::common::{folder, tools};
 use local::kafka::{Kafka, KafkaConfig};
 use local::ports::{self, Port};
 use local::postgres::{Postgres, PostgresConfig};
 use local::process::Process;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 
 /// A fixed port, held. Like those of the services it is one that the kernel gives to outgoing connections.
 async fn held() -> Port {
-    let number = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    // Kept until the port is held, and by a socket that lets another have it, too.
+    let chosen = TcpSocket::new_v4().unwrap();
+    chosen.set_reuseaddr(true).unwrap();
+    chosen.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let number = chosen.local_addr().unwrap().port();
     ports::reserve(&[(number, "a server")]).await.unwrap().remove(0)
-}
-
-fn address(port: &Port) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port.number()))
 }
 
 /// Starts it, kills it while a client is connected, which leaves the port with an ended connection, and starts it again.
 async fn start_kill_and_start(server: &Process, port: &Port) {
     server.start().await.unwrap();
-    let mut client = TcpStream::connect(address(port)).await.unwrap();
+    let mut client = TcpStream::connect(port.address()).await.unwrap();
     server.kill().await.unwrap();
     // Either end is an end.
     let _ = client.read(&mut [0]).await;
@@ -54,14 +52,25 @@ async fn kafka_listens_on_ports_that_are_held_for_it_also_after_it_was_killed() 
 async fn a_service_listens_on_a_port_that_is_held_for_it_also_with_its_last_connections_not_yet_forgotten() {
     let port = held().await;
 
-    for _ in 0..2 {
-        // As tonic and axum do.
-        let listener = TcpListener::bind(address(&port)).await.unwrap();
-        let (client, accepted) = tokio::join!(TcpStream::connect(address(&port)), listener.accept());
-        // The server's end first: that is the one which is kept in mind.
-        drop((accepted.unwrap(), listener));
-        drop(client.unwrap());
-    }
+    // As tonic and axum do. In a process of its own: what another test forks has this process's sockets for a moment, and would
+    // listen with us.
+    let script = r#"
+import socket, sys
+for _ in range(2):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen()
+    client = socket.create_connection(listener.getsockname())
+    accepted, _ = listener.accept()
+    # The server's end first: that is the one which is kept in mind.
+    accepted.close()
+    listener.close()
+    client.close()
+"#;
+    let server = Command::new("python3").args(["-c", script, &port.number().to_string()]).output().await.unwrap();
+
+    assert!(server.status.success(), "{}", String::from_utf8_lossy(&server.stderr));
 }
 
 #[tokio::test]

@@ -18,6 +18,6 @@ async fn two_processes_that_start_at_once_on_an_empty_database_both_become_ready
     assert_eq!(db.number("SELECT count(*) FROM counters").await, 2);
     for replica in &replicas {
         let ended = replica.process.terminate().await.unwrap().unwrap();
-        assert!(ended.success(), "{ended}\n{}", replica.process.log_tail(20));
+        assert!(ended.success(), "{ended}\n{}", replica.process.log_tail());
     }
 }

@@ -123,6 +123,44 @@ async fn what_is_written_while_a_large_backlog_is_worked_off_comes_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_differences_that_lie_between_each_other_are_each_published_once() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    let template = Writing::on(&db.database).done(create(CounterId::new())).await.id;
+    // Three transactions draw their sequence numbers in turn: two of them close together, the last far apart.
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let session = db.session().await;
+        session.0.batch_execute("BEGIN").await.unwrap();
+        open.push(session);
+    }
+    let append = format!(
+        "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) \
+         SELECT gen_random_uuid(), event_type, key, traceparent, payload FROM outbox WHERE key = '{template}' LIMIT 1"
+    );
+    let mut written = [0_u32; 3];
+    for draw in 0..21 * 12 {
+        let number = match draw % 21 {
+            20 => 2,
+            turn => turn % 2,
+        };
+        open[number].0.batch_execute(&append).await.unwrap();
+        written[number] += 1;
+    }
+    let relay = Relaying::start(&db.database, &topics, 10, Arc::new(Notify::new()));
+    let acknowledged = || metric(&relay.metrics, "outbox_published_total");
+    let mut all = 1_u32;
+    for ((session, _connection), written) in open.iter().zip(written) {
+        session.batch_execute("COMMIT").await.unwrap();
+        all += written;
+        let enough = |events: &Option<f64>| events.is_some_and(|events| events >= f64::from(all));
+        until("a difference to be published", async || acknowledged(), enough).await;
+    }
+    let metrics = relay.metrics.clone();
+    relay.stop().await;
+    assert_eq!(metric(&metrics, "outbox_published_total"), Some(f64::from(all)), "nothing is repeated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_or_paused_under_load_costs_neither_an_event_nor_an_order() {
     let folder = tempfile::TempDir::new().unwrap();
     let config = KafkaConfig {

@@ -46,7 +46,7 @@ async fn a_process_told_to_end_under_load_keeps_its_word_and_leaves_nothing_held
     let moved = async || db.counter(id.parse().unwrap()).await.unwrap().0;
     until("some load", moved, |value| *value > 200).await;
     let ended = replica.process.terminate().await.unwrap().unwrap();
-    assert!(ended.success(), "{ended}\n{}", replica.process.log_tail(30));
+    assert!(ended.success(), "{ended}\n{}", replica.process.log_tail());
     let told = awaited("the callers", callers.join_all()).await;
     let acknowledged: i64 = told.iter().map(|(acknowledged, _)| acknowledged).sum();
     // A caller whose connection broke is told so by its own side: at most the call under way.
