@@ -73,3 +73,10 @@ kill-and-audit: ## 300 orders, paid or not, while services are killed at random,
 	cargo build --workspace --bins --locked
 	$(WITH_SERVERS) cargo run --quiet --package stories --bin kill-and-audit -- \
 		--orders $(or $(ORDERS),300) --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))
+
+# What measures and what is measured, built alike.
+BENCH := cargo build --release --workspace --bins --locked && target/release/bench
+
+.PHONY: bench
+bench: ## every ratio against its yardstick, in an hour, to bench/report; QUICK=1, ONLY=R1,R6, OUT=dir
+	$(BENCH) report $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))

@@ -3,7 +3,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 
 /// Calls that may be under way at once; a system that lags by more than this doesn't hold the rate.
 const UNDER_WAY: usize = 20_000;
@@ -11,7 +17,7 @@ const UNDER_WAY: usize = 20_000;
 const TICK: Duration = Duration::from_millis(1);
 
 /// What became of the calls.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offered {
     /// Made, and answered well.
     pub answered: u64,
@@ -19,16 +25,23 @@ pub(crate) struct Offered {
     pub failed: u64,
     /// Never made: too many were under way.
     pub shed: u64,
+    /// From due to answered, in microseconds.
+    pub latencies: Histogram<u64>,
 }
 
 /// Makes `rate` calls a second for so long. Each is told when it was due, by which its latency is measured.
-pub(crate) async fn offer<F>(rate: f64, lasts: Duration, mut call: impl FnMut(Instant) -> F) -> Offered
+///
+/// # Errors
+///
+/// None but of its own making.
+pub(crate) async fn offer<F>(rate: f64, lasts: Duration, mut call: impl FnMut(Instant) -> F) -> Result<Offered>
 where
     F: Future<Output = bool> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(UNDER_WAY));
     let mut calls = JoinSet::new();
-    let mut offered = Offered::default();
+    let latencies = histogram()?;
+    let mut offered = Offered { answered: 0, failed: 0, shed: 0, latencies };
     let begun = Instant::now();
     let mut ticks = tokio::time::interval_at(begun, TICK);
     let (mut due, all) = (0_u64, rate * lasts.as_secs_f64());
@@ -44,7 +57,7 @@ where
                     calls.spawn(async move {
                         let answered = call.await;
                         drop(place);
-                        answered
+                        answered.then(|| scheduled.elapsed())
                     });
                 }
                 Err(_) => offered.shed += 1,
@@ -57,12 +70,22 @@ where
     while let Some(answered) = calls.join_next().await {
         count(&mut offered, answered);
     }
-    offered
+    Ok(offered)
 }
 
-fn count(offered: &mut Offered, answered: Result<bool, tokio::task::JoinError>) {
-    if matches!(answered, Ok(true)) {
+/// For times in microseconds (or coarser), to two minutes; what took longer counts as that.
+///
+/// # Errors
+///
+/// None: the bounds are constants.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 120_000_000, 3)?)
+}
+
+fn count(offered: &mut Offered, answered: Result<Option<Duration>, JoinError>) {
+    if let Ok(Some(took)) = answered {
         offered.answered += 1;
+        offered.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
     } else {
         offered.failed += 1;
     }

@@ -21,6 +21,8 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::load;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far an order is to get.
@@ -76,19 +78,19 @@ impl Watch {
     /// # Errors
     ///
     /// The topic can't be read.
-    pub(crate) fn begin(brokers: &str, goal: Goal, awaiting: UnboundedSender<String>) -> Result<Self> {
+    pub(crate) fn begin(brokers: &str, topic: &str, goal: Goal, awaiting: UnboundedSender<String>) -> Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "bench")
             .set("enable.auto.commit", "false")
             .set("fetch.wait.max.ms", "10")
             .create()?;
-        let metadata = consumer.fetch_metadata(Some("orders"), TIMEOUT)?;
-        let topic = metadata.topics().first().context("no topic orders")?;
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+        let found = metadata.topics().first().with_context(|| format!("no topic {topic}"))?;
         let mut ends = TopicPartitionList::new();
-        for partition in topic.partitions() {
-            let (_, end) = consumer.fetch_watermarks("orders", partition.id(), TIMEOUT)?;
-            ends.add_partition_offset("orders", partition.id(), Offset::Offset(end))?;
+        for partition in found.partitions() {
+            let (_, end) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
+            ends.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
         }
         consumer.assign(&ends)?;
         let (placed, waiting) = mpsc::channel();
@@ -127,7 +129,7 @@ fn watch(
     waiting: &mpsc::Receiver<Placed>,
     done: &AtomicBool,
 ) -> Result<Outcomes> {
-    let mut latencies = Histogram::new_with_bounds(1, 120_000_000, 3)?;
+    let mut latencies = load::histogram()?;
     // An order may be seen before its caller has heard of it.
     let (mut due, mut seen): (HashMap<String, Instant>, HashMap<String, Instant>) = (HashMap::new(), HashMap::new());
     let mut ended: Option<Instant> = None;

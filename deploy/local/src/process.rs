@@ -220,6 +220,11 @@ impl Process {
         pids.into_iter().filter_map(|pid| tree::cpu_time(pid.as_raw())).sum()
     }
 
+    /// The memory that it has of the machine's at the moment, without what it has started, in bytes; `None` while it doesn't run.
+    pub fn memory(&self) -> Option<u64> {
+        tree::memory(self.running()?.pid.as_raw())
+    }
+
     /// Whether it runs (or is paused).
     pub fn is_running(&self) -> bool {
         self.running().is_some()

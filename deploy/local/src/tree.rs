@@ -55,6 +55,14 @@ pub(crate) fn cpu_time(pid: i32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * MS_PER_TICK))
 }
 
+/// The resident memory of a process, in bytes.
+pub(crate) fn memory(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// The kernel shows times in units of its `USER_HZ`, which is 100 on all that this runs on.
 const MS_PER_TICK: u64 = 10;
 

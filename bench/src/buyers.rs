@@ -1,6 +1,7 @@
-//! Orders until they await payment, or until they are paid for: the highest rate that holds, and how long one takes.
+//! Those who sell, order and pay, over gRPC as any client does. In: a system, and a rate. Out: what became of their orders.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant as StdInstant},
 };
@@ -12,7 +13,7 @@ use contracts::{
     tickets::v1::{CreateTicketRequest, Ticket, ticket_service_client::TicketServiceClient},
     r#type::v1::Money,
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use local::{progress::say, stack::Stack};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -50,6 +51,7 @@ pub(crate) struct Buyers {
     payments: Vec<PaymentServiceClient<Line>>,
     tickets: Arc<Vec<Ticket>>,
     brokers: String,
+    topic: String,
 }
 
 /// How one run went.
@@ -65,7 +67,10 @@ pub(crate) struct Run {
     pub unpaid: usize,
 }
 
+/// Connections to each replica.
 const CONNECTIONS: usize = 4;
+/// Calls of the seller's under way at once.
+const LISTING: usize = 200;
 /// No order sells out.
 const STOCK: i32 = 1_000_000;
 
@@ -77,12 +82,8 @@ impl Buyers {
     /// A service can't be reached.
     pub(crate) async fn ready(stack: &Stack, tickets: usize, goal: Goal) -> Result<Self> {
         let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
-        let line = async |service: &str| {
-            let address = format!("http://{}", stack.service(service)?.grpc());
-            let channel = Endpoint::from_shared(address)?.tcp_nodelay(true).connect().await?;
-            anyhow::Ok(InterceptedService::new(channel, token.clone()))
-        };
-        let seller = TicketServiceClient::new(line("tickets").await?);
+        let seller = lines(stack, "tickets", 1, &token).await?.pop().context("no tickets")?;
+        let seller = TicketServiceClient::new(seller);
         let listed = (0..tickets).map(|number| {
             let mut seller = seller.clone();
             async move {
@@ -95,16 +96,58 @@ impl Buyers {
                 seller.create_ticket(request).await?.into_inner().ticket.context("no ticket in the answer")
             }
         });
-        let tickets = Arc::new(try_join_all(listed).await?);
-        let (mut orders, mut payments) = (Vec::new(), Vec::new());
+        let tickets = Arc::new(stream::iter(listed).buffer_unordered(LISTING).try_collect().await?);
+        let orders = lines(stack, "orders", CONNECTIONS, &token).await?;
+        let payments = match goal {
+            Goal::Reserved => Vec::new(),
+            Goal::Completed => lines(stack, "payments", CONNECTIONS, &token).await?,
+        };
+        Ok(Self {
+            goal,
+            orders: orders.into_iter().map(OrderServiceClient::new).collect(),
+            payments: payments.into_iter().map(PaymentServiceClient::new).collect(),
+            tickets,
+            brokers: stack.shared_servers().kafka_brokers.clone(),
+            topic: format!("{}orders", stack.topic_prefix()),
+        })
+    }
+
+    /// The same buyers, who now come in by the gateway.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub(crate) async fn by_gateway(&self, stack: &Stack) -> Result<Self> {
+        let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
+        let gateway = stack.gateway().context("no gateway")?.addr();
+        let mut orders = Vec::new();
         for _ in 0..CONNECTIONS {
-            orders.push(OrderServiceClient::new(line("orders").await?));
-            if goal == Goal::Completed {
-                payments.push(PaymentServiceClient::new(line("payments").await?));
-            }
+            orders.push(OrderServiceClient::new(line(gateway, &token).await?));
         }
-        let brokers = stack.shared_servers().kafka_brokers.clone();
-        Ok(Self { goal, orders, payments, tickets, brokers })
+        Ok(Self { orders, ..self.clone() })
+    }
+
+    /// Orders one thing, and waits for the answer alone.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub(crate) async fn order(&self, chance: &mut fastrand::Rng) -> Result<()> {
+        let (mut client, request) = self.next(chance);
+        client.create_order(request).await?;
+        Ok(())
+    }
+
+    fn next(&self, chance: &mut fastrand::Rng) -> (OrderServiceClient<Line>, CreateOrderRequest) {
+        let client = self.orders[chance.usize(0..self.orders.len())].clone();
+        let ticket = &self.tickets[chance.usize(0..self.tickets.len())];
+        let request = CreateOrderRequest {
+            ticket_id: ticket.id.clone(),
+            quantity: Some(1),
+            unit_price: ticket.price.clone(),
+            request_id: None,
+        };
+        (client, request)
     }
 
     /// Orders at this rate for so long, and sees what becomes of it.
@@ -116,18 +159,11 @@ impl Buyers {
         let (awaiting, awaited) = unbounded_channel();
         let mut paying = JoinSet::new();
         paying.spawn(pay(self.payments.clone(), awaited));
-        let watch = Watch::begin(&self.brokers, self.goal, awaiting)?;
+        let watch = Watch::begin(&self.brokers, &self.topic, self.goal, awaiting)?;
         let mut chance = fastrand::Rng::new();
         let placed = watch.placed();
         let offered = load::offer(rate, lasts, |due| {
-            let mut client = self.orders[chance.usize(0..self.orders.len())].clone();
-            let ticket = &self.tickets[chance.usize(0..self.tickets.len())];
-            let request = CreateOrderRequest {
-                ticket_id: ticket.id.clone(),
-                quantity: Some(1),
-                unit_price: ticket.price.clone(),
-                request_id: None,
-            };
+            let (mut client, request) = self.next(&mut chance);
             let placed = placed.clone();
             async move {
                 let answer = client.create_order(request).await;
@@ -135,7 +171,7 @@ impl Buyers {
                 placed.send(Placed { id: order.id, due: due.into_std() }).is_ok()
             }
         })
-        .await;
+        .await?;
         drop(placed);
         let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
         let unpaid = paying.join_next().await.context("nobody paid")??;
@@ -144,50 +180,37 @@ impl Buyers {
         Ok(run)
     }
 
-    /// The highest rate that holds for `lasts`: found by doubling and halving with short runs, then confirmed.
+    /// Until what a rate that did not hold has left behind is worked off.
     ///
     /// # Errors
     ///
-    /// Nothing holds.
-    pub(crate) async fn highest(&self, from: f64, lasts: Duration) -> Result<Run> {
-        const TRY: Duration = Duration::from_secs(6);
-        let (mut low, mut high) = (0.0, from);
-        while self.run(high, TRY).await?.holds() {
-            (low, high) = (high, high * 1.5);
-        }
-        self.rest().await?;
-        while high - low > high / 12.0 {
-            let middle = low.midpoint(high);
-            if self.run(middle, TRY).await?.holds() {
-                low = middle;
-            } else {
-                high = middle;
-                self.rest().await?;
-            }
-        }
-        let begun = StdInstant::now();
-        while begun.elapsed() < Duration::from_secs(600) {
-            let run = self.run(low, lasts).await?;
-            if run.holds() {
-                return Ok(run);
-            }
-            low *= 0.93;
-            self.rest().await?;
-        }
-        anyhow::bail!("no rate holds for {lasts:?}")
-    }
-
-    /// Until what a rate that did not hold has left behind is worked off.
-    async fn rest(&self) -> Result<()> {
+    /// It never is.
+    pub(crate) async fn rest(&self) -> Result<()> {
         const LITTLE: f64 = 50.0;
         let begun = StdInstant::now();
         while begun.elapsed() < Duration::from_secs(120) {
-            if self.run(LITTLE, Duration::from_secs(2)).await?.holds() {
+            if self.run(LITTLE, Duration::from_secs(1)).await?.holds() {
                 return Ok(());
             }
         }
         anyhow::bail!("the system does not come to rest")
     }
+}
+
+/// So many connections to every replica of a service.
+async fn lines(stack: &Stack, service: &str, each: usize, token: &Token) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for replica in stack.replicas(service) {
+        for _ in 0..each {
+            lines.push(line(replica.grpc(), token).await?);
+        }
+    }
+    Ok(lines)
+}
+
+async fn line(at: SocketAddr, token: &Token) -> Result<Line> {
+    let channel = Endpoint::from_shared(format!("http://{at}"))?.tcp_nodelay(true).connect().await?;
+    Ok(InterceptedService::new(channel, token.clone()))
 }
 
 /// Pays for every order as it comes to await that, until there are no more. How many payments did not succeed.

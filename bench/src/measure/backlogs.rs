@@ -1,0 +1,163 @@
+//! Backlogs: events of orders from its outbox to their topic, and from there into payments' database. Each service works
+//! alone.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use contracts::{
+    orders::v1::{Order, OrderCreated, OrderEvent, OrderStatus, order_event::Change},
+    r#type::v1::Money,
+};
+use prost::Message;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+use uuid::Uuid;
+
+use super::Taken;
+use crate::{
+    database, meter,
+    rig::{Rig, System, Variant, terminate},
+    table::Quantity as Q,
+};
+
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// However large the backlog.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Both, one after the other.
+pub(super) async fn both(rig: &Rig) -> Result<Taken> {
+    let variant = Variant { services: vec!["orders", "payments"], ..Variant::default() };
+    let system = rig.system(&variant).await?;
+    let [orders, payments] = ["orders", "payments"].map(|name| system.stack.service(name));
+    let (orders, payments) = (orders?.process(), payments?.process());
+    terminate([orders, payments]).await?;
+    fill(&system, rig.scale.backlog).await?;
+
+    orders.start().await?;
+    let relayed = rate_on(rig, &system.topic("orders"), 0, rig.scale.backlog).await?;
+    terminate([orders]).await?;
+
+    payments.start().await?;
+    let consumed = rate_into(&system, rig.scale.backlog).await?;
+    terminate([payments]).await?;
+    system.abandon().await?;
+    Ok(Taken::default().figure(Q::Relayed, relayed).figure(Q::Consumed, consumed))
+}
+
+/// An order's first event, and its key.
+#[allow(clippy::disallowed_methods, reason = "any time will do")]
+fn event() -> Result<(Uuid, Vec<u8>)> {
+    let id = Uuid::now_v7();
+    let now = prost_types::Timestamp::from(SystemTime::now());
+    let order = Order {
+        id: id.to_string(),
+        user_id: "alice".to_owned(),
+        ticket_id: id.to_string(),
+        ticket_title: "Concert".to_owned(),
+        quantity: 1,
+        unit_price: Some(Money::of("USD", 29900)),
+        total_price: Some(Money::of("USD", 29900)),
+        status: OrderStatus::Created.into(),
+        expire_time: Some(now),
+        version: 1,
+        create_time: Some(now),
+        update_time: Some(now),
+        ..Order::default()
+    };
+    let change = Some(Change::Created(OrderCreated {}));
+    let event = OrderEvent { order_id: id.to_string(), version: 1, order: Some(order), change };
+    Ok((id, event.encode_to_vec()))
+}
+
+/// The bytes that such an event is on its topic, with its key and headers.
+pub(super) fn record_size() -> Result<usize> {
+    // Names and values of the ten headers, as the contract has them.
+    const HEADERS: usize = 380;
+    let (id, payload) = event()?;
+    Ok(id.to_string().len() + payload.len() + HEADERS)
+}
+
+async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
+    let session = database::connect(&system.database_url("orders")?).await?;
+    let mut failed = None;
+    let lines = (0..backlog).map_while(|_| match event() {
+        Ok((id, payload)) => {
+            let payload: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{}\torder.created\t{id}\t{TRACEPARENT}\t\\\\x{payload}", Uuid::now_v7()))
+        }
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    database::copy(&session, "outbox (event_id, event_type, key, traceparent, payload)", lines).await?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(session.batch_execute("CHECKPOINT").await?),
+    }
+}
+
+/// How many records a second come to a topic that holds so many, from the first seen until so many more are there.
+#[allow(clippy::disallowed_methods, reason = "a broker tells how much there is only when it is asked")]
+pub(super) async fn rate_on(rig: &Rig, topic: &str, held: i64, more: usize) -> Result<f64> {
+    let (config, topic) = (config(&rig.brokers()), topic.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = config.create()?;
+        let all = i64::try_from(more)?;
+        let mut first: Option<(Instant, i64)> = None;
+        let waits = Instant::now();
+        loop {
+            let (now, there) = (Instant::now(), held_by(&client, &topic)? - held);
+            match first {
+                Some((at, then)) if there >= all => {
+                    return Ok((there - then) as f64 / now.duration_since(at).as_secs_f64());
+                }
+                None if there > 0 => first = Some((now, there)),
+                _ => {}
+            }
+            ensure!(waits.elapsed() < LIMIT, "{there} of {all} on {topic} after {LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+    .await?
+}
+
+pub(super) fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", "bench").set("enable.auto.commit", "false");
+    config
+}
+
+/// How many records a topic holds.
+pub(super) fn held_by(client: &BaseConsumer, topic: &str) -> Result<i64> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+    let found = metadata.topics().first().with_context(|| format!("no topic {topic}"))?;
+    let mut sum = 0;
+    for partition in found.partitions() {
+        let (low, high) = client.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
+        sum += high - low;
+    }
+    Ok(sum)
+}
+
+/// How many events a second payments takes in, from the first until all of so many are there.
+async fn rate_into(system: &System<'_>, all: usize) -> Result<f64> {
+    let all = all as f64;
+    let mut first: Option<(Instant, f64)> = None;
+    let waits = Instant::now();
+    let payments = system.stack.service("payments")?;
+    loop {
+        let handled = meter::sum(payments, "inbox_handled_total").await?;
+        let now = Instant::now();
+        match first {
+            Some((at, then)) if handled >= all => return Ok((handled - then) / now.duration_since(at).as_secs_f64()),
+            None if handled > 0.0 => first = Some((now, handled)),
+            _ => {}
+        }
+        ensure!(waits.elapsed() < LIMIT, "{handled} of {all} after {LIMIT:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,148 @@
+//! Sagas in databases that have grown: millions of ended orders, of events that wait in the outbox's window to be dropped, and
+//! of timers that are not due. They are filled once, and kept in the tools' cache on a Postgres of their own, which runs
+//! only while it is measured; each run adds its few to them.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+};
+
+use anyhow::{Context, Result};
+use local::{
+    ports::Port,
+    postgres::{Postgres, PostgresConfig},
+    progress::{say, step},
+};
+
+use super::{Taken, sagas};
+use crate::{
+    database,
+    rig::{Rig, SERVICES, System, Variant, terminate},
+    table::Quantity as Q,
+    yardstick::pgbench,
+};
+
+/// What `N` stands for.
+const ROWS: [(&str, &str); 5] = [
+    (
+        "orders",
+        "INSERT INTO orders SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n % 100000, \
+         ('01900000-0000-7000-9000-' || lpad(to_hex(n % 10000), 12, '0'))::uuid, 'Concert', 1, 'USD', 29900, 3, NULL, \
+         now(), '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL, 3, now(), now() FROM generate_series(1, N) n",
+    ),
+    (
+        "orders",
+        "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) SELECT gen_random_uuid(), 'order.created', \
+         '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', \
+         decode(repeat('5a', 250), 'hex') FROM generate_series(1, N) n; \
+         UPDATE outbox_cursor SET published = pg_current_snapshot()",
+    ),
+    (
+        "tickets",
+        "INSERT INTO reservations SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
+         ('01900000-0000-7000-9000-' || lpad(to_hex(n % 10000), 12, '0'))::uuid, 1, 2 FROM generate_series(1, N) n",
+    ),
+    (
+        "payments",
+        "INSERT INTO accounts SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n % 100000, \
+         'USD', 29900, 3, 3, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL, 2 FROM generate_series(1, N) n; \
+         INSERT INTO payments SELECT order_id, order_id, user_id, 'pm_card_visa', 2, NULL, 'stripe', 'pi_' || order_id, 1, 1, \
+         now(), NULL, now(), 2, now(), now() FROM accounts",
+    ),
+    (
+        "expiration",
+        "INSERT INTO expirations SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
+         now() + interval '10 years', CASE WHEN n <= LIVE THEN 1 ELSE 3 END, \
+         '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL FROM generate_series(1, N) n",
+    ),
+];
+
+/// The best rate on them.
+pub(super) async fn sagas(rig: &Rig, guess: f64) -> Result<Taken> {
+    let dir = rig.tools.cache().join(format!("bench-grown-{:016x}", fingerprint(rig)));
+    let config = PostgresConfig { dir, port: Port::free()?, fsync: true, settings: Vec::new() };
+    let postgres = Postgres::create(&rig.tools, config).await?;
+    postgres.process().start().await?;
+    let measured = measured(rig, &postgres, guess).await;
+    terminate([postgres.process()]).await?;
+    measured
+}
+
+async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
+    let system = rig.prepare(&Variant::default(), postgres).await?;
+    let admin = database::connect(&postgres.url("postgres")).await?;
+    let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
+    if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
+        admin.batch_execute("DROP DATABASE IF EXISTS grown_orders; DROP DATABASE IF EXISTS grown_tickets").await?;
+        admin.batch_execute("DROP DATABASE IF EXISTS grown_payments; DROP DATABASE IF EXISTS grown_expiration").await?;
+        system.stack.start().await?;
+        terminate(system.stack.services().iter().map(|service| service.process())).await?;
+        fill(rig, &system).await?;
+    } else {
+        for service in SERVICES {
+            lend(&admin, postgres, service, &system.database(service)?).await?;
+        }
+    }
+    system.stack.start().await?;
+    let best = sagas::highest(rig, &system, guess).await?;
+    system.audit().await?;
+    system.stack.stop().await?;
+    for service in SERVICES {
+        take_back(&admin, postgres, service, &system.database(service)?).await?;
+    }
+    Ok(Taken::default().figure(Q::SagasGrown, best.run.rate).tell(best.run))
+}
+
+/// What the databases hold: they are filled anew when any of it changes.
+fn fingerprint(rig: &Rig) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (pgbench::ENGINE, pgbench::TABLES, ROWS, rig.scale.grown, rig.scale.grown_timers).hash(&mut hasher);
+    hasher.finish()
+}
+
+async fn fill(rig: &Rig, system: &System<'_>) -> Result<()> {
+    say(format_args!("filling databases with {} ended orders, once; it takes some minutes", rig.scale.grown));
+    for (service, statements) in ROWS {
+        let session = database::connect(&system.database_url(service)?).await?;
+        let statements = statements.replace("LIVE", &rig.scale.grown_timers.to_string());
+        let statements = statements.replace("(1, N)", &format!("(1, {})", rig.scale.grown));
+        step(&format!("filling {service}"), async { Ok(session.batch_execute(&statements).await?) }).await?;
+    }
+    for service in SERVICES {
+        let session = database::connect(&system.database_url(service)?).await?;
+        step(&format!("vacuuming {service}"), async { Ok(session.batch_execute("VACUUM ANALYZE").await?) }).await?;
+    }
+    Ok(())
+}
+
+/// Gives a kept database the name and the owner that a system expects.
+async fn lend(admin: &database::Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
+    admin.batch_execute(&format!("CREATE ROLE \"{name}\" LOGIN")).await?;
+    admin.batch_execute(&format!("ALTER DATABASE \"grown_{service}\" RENAME TO \"{name}\"")).await?;
+    admin.batch_execute(&format!("ALTER DATABASE \"{name}\" OWNER TO \"{name}\"")).await?;
+    let session = database::connect(&postgres.url(name)).await?;
+    // The topics of before are gone, and with them what was said of places in them.
+    session
+        .batch_execute(&format!(
+            "REASSIGN OWNED BY keeper TO \"{name}\"; TRUNCATE inbox_offsets; \
+             UPDATE outbox_cursor SET topic = NULL, partitions = NULL, holder = NULL, expires_at = '-infinity', \
+             published = pg_current_snapshot(), target = NULL, published_seq = NULL"
+        ))
+        .await
+        .with_context(|| format!("lending {service}"))
+}
+
+/// Keeps it under a name that says so.
+async fn take_back(admin: &database::Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
+    let keeper = "DO $$ BEGIN CREATE ROLE keeper; EXCEPTION WHEN duplicate_object THEN NULL; END $$";
+    admin.batch_execute(keeper).await?;
+    let session = database::connect(&postgres.url(name)).await?;
+    session.batch_execute(&format!("REASSIGN OWNED BY \"{name}\" TO keeper; DROP OWNED BY \"{name}\"")).await?;
+    drop(session);
+    // The session's end is the server's to notice.
+    let sessions = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1";
+    admin.query(sessions, &[&name]).await?;
+    admin.batch_execute(&format!("ALTER DATABASE \"{name}\" RENAME TO \"grown_{service}\"")).await?;
+    admin.batch_execute(&format!("DROP ROLE \"{name}\"")).await?;
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Orders until their stock is held: as many a second as hold, and how long one takes; and what the gateway adds to a call.
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::Taken;
+use crate::{
+    buyers::Buyers,
+    load,
+    outcomes::Goal,
+    rig::{Rig, Variant},
+    search,
+    table::Quantity as Q,
+};
+
+/// Spread over many tickets; then at a tenth of what held, on the same system.
+pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
+    let system = rig.system(&Variant::default()).await?;
+    let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
+    let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
+    buyers.rest().await?;
+    let tenth = buyers.run(best.run.rate / 10.0, rig.scale.watch_for).await?;
+    system.stop().await?;
+    let mut taken = Taken::default()
+        .figure(Q::OrdersSpread, best.run.rate)
+        .figure(Q::HeldP50, tenth.quantile(0.5))
+        .figure(Q::HeldP99, tenth.quantile(0.99))
+        .tell(&best.run)
+        .tell(&tenth);
+    taken.cpu = best.cost.cpu;
+    Ok(taken)
+}
+
+/// All of one ticket.
+pub(super) async fn hot(rig: &Rig, guess: f64) -> Result<Taken> {
+    let system = rig.system(&Variant::default()).await?;
+    let buyers = Buyers::ready(&system.stack, 1, Goal::Reserved).await?;
+    let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
+    system.stop().await?;
+    Ok(Taken::default().figure(Q::OrdersHot, best.run.rate).tell(best.run))
+}
+
+/// The answer to a call at this rate, through the gateway and past it, by turns on one system.
+pub(super) async fn through_gateway(rig: &Rig, rate: f64) -> Result<Taken> {
+    // The gateway's limit is one client's; all buyers are one here.
+    let fronted =
+        Variant { gateway: true, ..Variant::default() }.set("CLIENT_RATE", "100000").set("CLIENT_BURST", "100000");
+    let system = rig.system(&fronted).await?;
+    let direct = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
+    let through = direct.by_gateway(&system.stack).await?;
+    let mut took = [load::histogram()?, load::histogram()?];
+    for _ in 0..2 {
+        for (buyers, took) in [&direct, &through].into_iter().zip(&mut took) {
+            took.add(&buyers.run(rate, rig.scale.watch_for / 2).await?.offered.latencies)?;
+        }
+    }
+    system.stop().await?;
+    let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
+    let [direct, through] = took;
+    let told = format!(
+        "{rate:.0}/s, p50 {:.2} ms through and {:.2} ms past it, p99 {:.2} and {:.2} ms",
+        ms(&through, 0.5),
+        ms(&direct, 0.5),
+        ms(&through, 0.99),
+        ms(&direct, 0.99)
+    );
+    Ok(Taken::default()
+        .figure(Q::CreateGateway, ms(&through, 0.99))
+        .figure(Q::CreateDirect, ms(&direct, 0.99))
+        .tell(told))
+}

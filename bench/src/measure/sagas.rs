@@ -1,0 +1,80 @@
+//! Whole sagas: create, held, paid at the sandbox, completed; as many a second as hold.
+
+use anyhow::Result;
+
+use super::{Taken, otlp::Receiver};
+use crate::{
+    buyers::Buyers,
+    database,
+    outcomes::Goal,
+    rig::{Rig, System, Variant},
+    search::{self, Best},
+    table::Quantity as Q,
+};
+
+/// Of a system as it is, with what they cost.
+pub(super) async fn plain(rig: &Rig, guess: f64) -> Result<Taken> {
+    let system = rig.system(&Variant::default()).await?;
+    let services = system.stack.services().iter();
+    let idle = services.filter_map(|service| service.process().memory()).max().unwrap_or_default();
+    let best = highest(rig, &system, guess).await?;
+    system.stop().await?;
+    let Best { run, cost } = best;
+    let mut taken = Taken::default()
+        .figure(Q::Sagas, run.rate)
+        .figure(Q::MemoryIdle, megabytes(idle))
+        .figure(Q::MemoryBusy, megabytes(cost.memory))
+        .figure(Q::CpuSaga, cost.cpu_together())
+        .figure(Q::WalSaga, cost.wal)
+        .figure(Q::SyncsSaga, cost.syncs)
+        .figure(Q::RequestsSaga, cost.requests)
+        .tell(&run);
+    taken.cpu = cost.cpu;
+    Ok(taken)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Of a system that tells of every request to a receiver, which counts and drops.
+pub(super) async fn traced(rig: &Rig, guess: f64) -> Result<Taken> {
+    let receiver = Receiver::start().await?;
+    let traced = Variant::default()
+        .set("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
+        .set("OTEL_TRACES_SAMPLER", "always_on");
+    let system = rig.system(&traced).await?;
+    let best = highest(rig, &system, guess).await?;
+    system.stop().await?;
+    let told = format!("{}; {} spans received", best.run, receiver.received());
+    Ok(Taken::default().figure(Q::SagasTraced, best.run.rate).tell(told))
+}
+
+/// Of a system beside which a transaction stays open that has seen and written something, in another database.
+pub(super) async fn beside_transaction(rig: &Rig, guess: f64) -> Result<Taken> {
+    const ELSEWHERE: &str = "elsewhere";
+    let admin = database::connect(&rig.postgres_url("postgres")).await?;
+    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {ELSEWHERE}")).await?;
+    admin.batch_execute(&format!("CREATE DATABASE {ELSEWHERE}")).await?;
+    let open = database::connect(&rig.postgres_url(ELSEWHERE)).await?;
+    open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()").await?;
+    let system = rig.system(&Variant::default()).await?;
+    let best = highest(rig, &system, guess).await?;
+    system.stop().await?;
+    open.batch_execute("ROLLBACK").await?;
+    Ok(Taken::default().figure(Q::SagasBesideTransaction, best.run.rate).tell(best.run))
+}
+
+/// Of a system with so many replicas a service.
+pub(super) async fn replicated(rig: &Rig, quantity: Q, replicas: usize, guess: f64) -> Result<Taken> {
+    let system = rig.system(&Variant { replicas, ..Variant::default() }).await?;
+    let best = highest(rig, &system, guess).await?;
+    system.stop().await?;
+    Ok(Taken::default().figure(quantity, best.run.rate).tell(best.run))
+}
+
+/// The best rate of this system.
+pub(super) async fn highest(rig: &Rig, system: &System<'_>, guess: f64) -> Result<Best> {
+    let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Completed).await?;
+    search::highest(system, &buyers, guess, rig.scale.try_for).await
+}

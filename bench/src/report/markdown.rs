@@ -1,0 +1,93 @@
+//! The report as a page.
+
+use std::fmt::Write as _;
+
+use super::{Filled, Report};
+use crate::table::Unit;
+
+/// The table alone.
+pub(super) fn table(rows: &[Filled]) -> String {
+    let mut page = String::from(
+        "| | ours | beside | ours | yardstick | ratio | min – max | reach | |\n|---|---|---|--:|--:|--:|:-:|--:|---|\n",
+    );
+    for row in rows {
+        let figure = |value: f64| match row.row.unit {
+            Unit::PerSecond => format!("{value:.0}/s"),
+            Unit::Milliseconds => format!("{value:.2} ms"),
+            Unit::Megabytes => format!("{value:.0} MB"),
+            Unit::Bytes => format!("{value:.0} B"),
+            Unit::Times => format!("{value:.2}"),
+        };
+        let ratio = |value: f64| match row.yardstick {
+            Some(_) => format!("{value:.2}"),
+            None => figure(value),
+        };
+        let mark = match row.reached {
+            Some(true) => "reached",
+            Some(false) => "**short**",
+            None => "",
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} | {} – {} | {} | {mark} |",
+            row.id,
+            row.row.what,
+            row.row.with,
+            figure(row.ours),
+            row.yardstick.map_or_else(|| "–".to_owned(), figure),
+            ratio(row.median),
+            ratio(row.min),
+            ratio(row.max),
+            row.reach
+        );
+    }
+    page
+}
+
+/// All of it.
+pub(super) fn page(report: &Report) -> String {
+    let Report { machine, scale, ratios, rounds, flames } = report;
+    let mut page = format!(
+        "# How fast, against what the same machine does alone\n\n\
+         {} on {}: {} × {}, {:.0} GB, Linux {}.\n{}.\nSettings: {}.\n\n\
+         Each figure was taken {} times, in rounds of all; a ratio is of one round, and the table has the median of the rounds. \
+         A system is fresh for every figure, and is audited before the figure counts. Rates are the highest that an open loop \
+         held for {} s: nothing refused, nothing missing, p99 below 1 s, all seen within 1 s of the end.\n\n{}\n\
+         ![ratios, as shares of what is to be reached](ratios.svg)\n\n\
+         ## Where an order's CPU goes\n\n![CPU by process](cpu.svg)\n\n",
+        machine.commit,
+        machine.date,
+        machine.cores,
+        machine.processor,
+        machine.memory,
+        machine.kernel,
+        machine.versions.join("; "),
+        machine.settings.join("; "),
+        scale.rounds,
+        scale.try_for.as_secs(),
+        table(ratios),
+    );
+    if flames.is_empty() {
+        page += "No flame graphs: there is no `perf` on this machine, or none was asked for.\n\n";
+    }
+    for flame in flames {
+        let _ = writeln!(page, "![{flame}]({flame})\n");
+    }
+    page += "## Every round\n\nTaken again by `make bench`, one of them by `make bench ONLY=R1`.\n";
+    for (number, round) in rounds.iter().enumerate() {
+        let _ = writeln!(page, "\n### Round {}\n", number + 1);
+        for (measurement, taken) in &round.taken {
+            let figures: Vec<_> = taken.figures.iter().map(|(what, value)| format!("{what:?} {value:.2}")).collect();
+            let _ = writeln!(page, "- {measurement:?}: {}", figures.join(", "));
+            for line in &taken.told {
+                let _ = writeln!(page, "  - `{}`", line.trim());
+            }
+            if !taken.cpu.is_empty() {
+                let cpu: Vec<_> = taken.cpu.iter().map(|(name, ms)| format!("{name} {ms:.3}")).collect();
+                let _ = writeln!(page, "  - ms of CPU each: {}", cpu.join(", "));
+            }
+        }
+    }
+    page
+}

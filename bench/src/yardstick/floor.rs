@@ -1,0 +1,152 @@
+//! The least that an order has to wait for: commits, and round trips of the broker, one after the other, on a system where
+//! nothing else happens.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use diesel::sql_types::Text;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use hdrhistogram::Histogram;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{Consumer, StreamConsumer},
+    producer::{FutureProducer, FutureRecord},
+};
+use shared::db::{Database, Fixed, Pool, Prepared};
+
+use crate::{load, rig::Rig};
+
+/// Nothing takes longer on a system that is well.
+const LIMIT: Duration = Duration::from_secs(10);
+const TOPIC: &str = "floor";
+
+struct Insert;
+impl Fixed for Insert {
+    const SQL: &'static str = "INSERT INTO floor_row (filler) VALUES ($1)";
+}
+
+/// A database, and a topic, with nothing else to do.
+pub(crate) struct Floor {
+    pool: Pool,
+    row: String,
+    producer: FutureProducer,
+    consumer: StreamConsumer,
+}
+
+impl Floor {
+    /// Makes both.
+    ///
+    /// # Errors
+    ///
+    /// A server refuses.
+    pub(crate) async fn lay(rig: &Rig) -> Result<Self> {
+        let pool = Pool::new(Database::new(&rig.postgres_url("postgres"), "bench")?, 1);
+        let table = "DROP TABLE IF EXISTS floor_row; \
+                     CREATE TABLE floor_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text)";
+        pool.get().await?.batch_execute(table).await?;
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", rig.brokers());
+        let kafka: AdminClient<DefaultClientContext> = config.create()?;
+        let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1));
+        // It may be there from the round before.
+        kafka.create_topics([&topic], &AdminOptions::new()).await?;
+        let consumer: StreamConsumer = config
+            .clone()
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            .set("fetch.min.bytes", "1")
+            .create()?;
+        let mut end = TopicPartitionList::new();
+        end.add_partition_offset(TOPIC, 0, Offset::End)?;
+        consumer.assign(&end)?;
+        let producer: FutureProducer =
+            config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0").create()?;
+        let floor = Self { pool, row: "x".repeat(180), producer, consumer };
+        floor.found().await?;
+        Ok(floor)
+    }
+
+    /// Sends until something comes back: the consumer has found the topic's end by then.
+    async fn found(&self) -> Result<()> {
+        for _ in 0..100 {
+            self.send().await?;
+            if tokio::time::timeout(Duration::from_millis(200), self.consumer.recv()).await.is_ok() {
+                // What else was sent meanwhile.
+                while tokio::time::timeout(Duration::from_millis(200), self.consumer.recv()).await.is_ok() {}
+                return Ok(());
+            }
+        }
+        anyhow::bail!("nothing comes back from the broker")
+    }
+
+    /// One bare insert and commit, over the services' pool.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub(crate) async fn commit(&self) -> Result<()> {
+        let mut conn = self.pool.get().await?;
+        let row = self.row.as_str();
+        let inserted = conn
+            .transaction(async |conn| Prepared::<Insert, _>::with(|sql| sql.bind::<Text, _>(row)).execute(conn).await);
+        let _: usize = inserted.await.map_err(|error: diesel::result::Error| anyhow!(error))?;
+        Ok(())
+    }
+
+    async fn send(&self) -> Result<i64> {
+        let record: FutureRecord<'_, (), _> = FutureRecord::to(TOPIC).payload(&self.row);
+        let sent = self.producer.send(record, LIMIT).await.map_err(|(error, _)| error)?;
+        Ok(sent.offset)
+    }
+
+    /// One record to the broker, and from it.
+    async fn round_trip(&self) -> Result<()> {
+        let offset = self.send().await?;
+        loop {
+            let received = tokio::time::timeout(LIMIT, self.consumer.recv()).await.context("nothing comes back")??;
+            if received.offset() >= offset {
+                return Ok(());
+            }
+        }
+    }
+
+    /// So many commits, each timed, in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub(crate) async fn commits(&self, times: usize) -> Result<Histogram<u64>> {
+        let mut took = load::histogram()?;
+        for _ in 0..times {
+            let begun = Instant::now();
+            self.commit().await?;
+            took.saturating_record(micros(begun));
+        }
+        Ok(took)
+    }
+
+    /// So many times three commits with two round trips between them, in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// A server fails.
+    pub(crate) async fn orders(&self, times: usize) -> Result<Histogram<u64>> {
+        let mut took = load::histogram()?;
+        for _ in 0..times {
+            let begun = Instant::now();
+            self.commit().await?;
+            self.round_trip().await?;
+            self.commit().await?;
+            self.round_trip().await?;
+            self.commit().await?;
+            took.saturating_record(micros(begun));
+        }
+        Ok(took)
+    }
+}
+
+fn micros(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+}
