@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What `N` stands for.
-const ROWS: [(&str, &str); 5] = [
+const ROWS: [(&str, &str); 6] = [
     (
         "orders",
         "INSERT INTO orders SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n % 100000, \
@@ -34,9 +34,10 @@ const ROWS: [(&str, &str); 5] = [
         "orders",
         "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) SELECT gen_random_uuid(), 'order.created', \
          '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', \
-         decode(repeat('5a', 250), 'hex') FROM generate_series(1, N) n; \
-         UPDATE outbox_cursor SET published = pg_current_snapshot()",
+         decode(repeat('5a', 250), 'hex') FROM generate_series(1, N) n",
     ),
+    // In a transaction of its own, to which the rows are of the past.
+    ("orders", "UPDATE outbox_cursor SET published = pg_current_snapshot()"),
     (
         "tickets",
         "INSERT INTO reservations SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
@@ -73,10 +74,12 @@ async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     let admin = database::connect(&postgres.url("postgres")).await?;
     let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
     if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
-        admin.batch_execute("DROP DATABASE IF EXISTS grown_orders; DROP DATABASE IF EXISTS grown_tickets").await?;
-        admin.batch_execute("DROP DATABASE IF EXISTS grown_payments; DROP DATABASE IF EXISTS grown_expiration").await?;
+        // What an interrupted run has left.
+        for service in SERVICES {
+            admin.batch_execute(&format!("DROP DATABASE IF EXISTS grown_{service}")).await?;
+        }
         system.stack.start().await?;
-        terminate(system.stack.services().iter().map(|service| service.process())).await?;
+        system.stack.stop().await?;
         fill(rig, &system).await?;
     } else {
         for service in SERVICES {
