@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     time::SystemTime,
 };
@@ -211,6 +212,12 @@ impl Currency {
                 .map(|code: [u8; 3]| code.map(|byte| byte.to_ascii_uppercase()))
                 .unwrap_or_default(),
         )
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or("of no currency"))
     }
 }
 

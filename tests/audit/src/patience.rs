@@ -1,6 +1,6 @@
 //! Telling what is wrong from what is under way. In: looks. Out: what they all have seen, as long as patience lasts.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
@@ -35,9 +35,14 @@ pub(crate) async fn outlasting(patience: Duration, mut look: impl AsyncFnMut() -
 
 /// Those of `before` that are still there, in the words of now, but measured by how it was then.
 fn lasting(before: &[Violation], now: &[Violation]) -> Vec<Violation> {
+    // There may be as many as there are orders.
+    let mut found: HashMap<_, Vec<&Violation>> = HashMap::new();
+    for violation in now {
+        found.entry((violation.rule, violation.about)).or_default().push(violation);
+    }
     let still = |then: &Violation| {
-        let found = now.iter().find(|found| then.is_still(found))?;
-        Some(Violation { behind: then.behind, ..found.clone() })
+        let found = found.get(&(then.rule, then.about))?.iter().find(|found| then.is_still(found))?;
+        Some(Violation { behind: then.behind, ..Violation::clone(found) })
     };
     before.iter().filter_map(still).collect()
 }

@@ -196,18 +196,17 @@ impl Ledger {
     }
 }
 
-/// What is wrong with the money of an order that has ended, if anything is. Money and ticket are on the same side: one
-/// charge of just its total is kept for what was bought, nothing for what was not, and what was charged in vain went
-/// back once.
+/// What is wrong with the money of an order that has ended, if anything is: by the auditor's rule, and what moved was its
+/// total.
 pub fn wrong(order: &Order, movements: &[Movement]) -> Option<String> {
     let total = order.total_price.as_ref().map_or(0, |total| total.minor_units);
-    let (charges, refunds) = (count(movements, Kind::Charge), count(movements, Kind::Refund));
-    let fair = match order.status() {
-        OrderStatus::Completed if total == 0 => (charges, refunds) == (0, 0),
-        OrderStatus::Completed => (charges, refunds) == (1, 0),
-        OrderStatus::Cancelled => matches!((charges, refunds), (0, 0) | (1, 1)),
-        _ => false,
+    let ended = match order.status() {
+        OrderStatus::Completed => Some(audit::case::OrderStatus::Completed),
+        OrderStatus::Cancelled => Some(audit::case::OrderStatus::Cancelled),
+        _ => None,
     };
+    let (charges, refunds) = (count(movements, Kind::Charge), count(movements, Kind::Refund));
+    let fair = ended.is_some_and(|status| audit::rules::money::on_one_side(status, total, charges, refunds));
     let whole = movements.iter().all(|movement| movement.amount == total);
     (!fair || !whole).then(|| format!("money and ticket are on two sides: {order:?}, {movements:?}"))
 }
