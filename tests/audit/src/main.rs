@@ -67,7 +67,10 @@ async fn run(arguments: Arguments, patience: Duration) -> Result<ExitCode> {
     for violation in &report.violations {
         answer(violation);
     }
-    answer(format_args!("{} violations in {} looks at {}", report.violations.len(), report.looks, report.counts));
+    match report.violations.len() {
+        0 => answer(format_args!("nothing is wrong; looked {} times at {}", report.looks, report.counts)),
+        count => answer(format_args!("{count} violations; looked {} times at {}", report.looks, report.counts)),
+    }
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

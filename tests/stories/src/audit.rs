@@ -2,10 +2,7 @@
 //! truth, and that every change which a topic tells was a legal one. In: a world, and what its buyers were told. Out: every
 //! violation, in a line of its own.
 
-use std::{
-    collections::BTreeSet,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
 use audit::{Databases, Sources};

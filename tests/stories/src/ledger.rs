@@ -154,7 +154,21 @@ impl Ledger {
         let movements = self.movements_of(order_id).await?;
         let charge = movements.first().context("nothing was charged")?;
         let form = format!("payment_intent={}&metadata%5Border_id%5D={order_id}", charge.payment_intent);
-        let request = self.http.post(format!("{}/v1/refunds", self.base)).bearer_auth(SECRET_KEY).body(form);
+        self.asks("refunds", form).await
+    }
+
+    /// Charges so much in US dollars for an order, whether there is one or not, as somebody does who has our key.
+    ///
+    /// # Errors
+    ///
+    /// The sandbox can't be asked.
+    pub async fn charges(&self, order_id: &str, cents: i64) -> Result<()> {
+        let form = "currency=usd&payment_method=pm_card_visa&confirm=true";
+        self.asks("payment_intents", format!("{form}&amount={cents}&metadata%5Border_id%5D={order_id}")).await
+    }
+
+    async fn asks(&self, what: &str, form: String) -> Result<()> {
+        let request = self.http.post(format!("{}/v1/{what}", self.base)).bearer_auth(SECRET_KEY).body(form);
         let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
         let (status, answer) = (answer.status(), answer.text().await?);
         ensure!(status.is_success(), "{status} {answer}");

@@ -202,15 +202,18 @@ enum Unfit {
     Fault(Fault),
 }
 
-/// What stands for an event's words, its id among them: a hash. Two events that are one are never told apart by it.
+/// What stands for an event's words, its id among them: a hash. The order of headers means nothing.
 fn print(message: &BorrowedMessage<'_>) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    message.payload().hash(&mut hasher);
-    for header in message.headers().into_iter().flat_map(Headers::iter) {
-        (header.key, header.value).hash(&mut hasher);
-    }
+    let headers = message.headers().into_iter().flat_map(Headers::iter);
+    let headers = headers.fold(0_u64, |sum, header| sum.wrapping_add(hash((header.key, header.value))));
     // Half of it is enough where it is compared with one other.
-    (hasher.finish() >> 32) as u32
+    (hash((message.payload(), headers)) >> 32) as u32
+}
+
+fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
