@@ -65,8 +65,12 @@ test: ## every test, on servers of its own
 
 .PHONY: test-fast
 test-fast: ## what needs no servers, in seconds: the rules, the choreography, the engine's pure parts
-	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography --package gateway
+	cargo test --locked --package shared --package tickets --package orders --package expiration --package choreography --package gateway --package audit
 	cargo test --locked --package payments --lib --test domain
+
+.PHONY: audit
+audit: ## looks over what `make run` runs, and changes nothing: a line a violation, exit status 1 if there is any; AUDIT="--since ID"
+	@cargo run --quiet --release --package audit -- $(AUDIT)
 
 .PHONY: kill-and-audit
 kill-and-audit: ## 300 orders, paid or not, while services are killed at random, then an audit from outside; ORDERS=300 KILLS=12

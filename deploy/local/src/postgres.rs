@@ -88,8 +88,13 @@ impl Postgres {
 
     /// The superuser's URL of this database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port())
+        url(self.port(), database)
     }
+}
+
+/// The superuser's URL of a database, on a server that listens on `port`.
+pub(crate) fn url(port: u16, database: &str) -> String {
+    format!("postgres://{USER}@127.0.0.1:{port}/{database}")
 }
 
 /// Makes a database, owned by a role of the same name, unless it is there; whichever server `superuser_url` names. Gives the URL

@@ -19,7 +19,7 @@ use crate::process::Process;
 use crate::progress::say;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
-use crate::service::Service;
+use crate::service::{Service, ServiceSpec};
 
 /// What Postgres listens on in `make run`, before the offset.
 pub const POSTGRES_PORT: u16 = 5433;
@@ -54,6 +54,40 @@ impl SharedServers {
             })
         };
         Ok(Self { postgres_url: var("TEST_POSTGRES_URL")?, kafka_brokers: var("TEST_KAFKA_BROKERS")? })
+    }
+}
+
+/// Where the servers of a `make run` on this machine are, whether it runs or not: for whoever comes from outside of it.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    postgres_url: String,
+    /// The broker's address.
+    pub kafka_brokers: String,
+    /// The payment provider's base URL.
+    pub sandbox_url: String,
+}
+
+impl Addresses {
+    /// With every port moved by `offset`.
+    ///
+    /// # Errors
+    /// When there are no such ports.
+    pub fn of_make_run(offset: u16) -> Result<Self> {
+        let port = |base| builder::moved(base, offset);
+        Ok(Self {
+            postgres_url: postgres::url(port(POSTGRES_PORT)?, "postgres"),
+            kafka_brokers: format!("127.0.0.1:{}", port(KAFKA_PORT)?),
+            sandbox_url: format!("http://127.0.0.1:{}", port(SANDBOX_PORT)?),
+        })
+    }
+
+    /// A service's database, as the service comes to it.
+    ///
+    /// # Errors
+    /// When there is no such service.
+    pub fn database_url(&self, service: &str) -> Result<String> {
+        let spec = ServiceSpec::named(service).with_context(|| format!("there is no service {service}"))?;
+        postgres::database_url(&self.postgres_url, &database_name("", spec.name))
     }
 }
 

@@ -69,7 +69,11 @@ pub async fn times_asked(world: &World, order_id: &str) -> Result<i64> {
 }
 
 /// A connection to a service's database, which lives as long as its task does.
-pub(crate) async fn connect(world: &World, service: &str) -> Result<(Client, JoinSet<()>)> {
+///
+/// # Errors
+///
+/// It can't be reached.
+pub async fn connect(world: &World, service: &str) -> Result<(Client, JoinSet<()>)> {
     let (client, connection) = tokio_postgres::connect(world.replica(service, 0)?.database_url(), NoTls).await?;
     let mut tasks = JoinSet::new();
     // Its error is the client's, too.

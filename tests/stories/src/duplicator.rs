@@ -109,6 +109,13 @@ fn copy(config: ClientConfig, topics: &[String], stop: &AtomicBool) -> Result<us
     Ok(copied.len())
 }
 
+/// Sends one event, and waits until it is there.
+pub(crate) fn send_alone(config: ClientConfig, topic: &str, event: &Event) -> Result<()> {
+    let producer = producer(config)?;
+    send(&producer, topic, event)?;
+    Ok(producer.flush(TIMEOUT)?)
+}
+
 fn producer(mut config: ClientConfig) -> Result<BaseProducer> {
     for consumers in ["enable.auto.commit", "enable.partition.eof", "group.id"] {
         config.remove(consumers);

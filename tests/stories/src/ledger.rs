@@ -154,7 +154,21 @@ impl Ledger {
         let movements = self.movements_of(order_id).await?;
         let charge = movements.first().context("nothing was charged")?;
         let form = format!("payment_intent={}&metadata%5Border_id%5D={order_id}", charge.payment_intent);
-        let request = self.http.post(format!("{}/v1/refunds", self.base)).bearer_auth(SECRET_KEY).body(form);
+        self.asks("refunds", form).await
+    }
+
+    /// Charges so much in US dollars for an order, whether there is one or not, as somebody does who has our key.
+    ///
+    /// # Errors
+    ///
+    /// The sandbox can't be asked.
+    pub async fn charges(&self, order_id: &str, cents: i64) -> Result<()> {
+        let form = "currency=usd&payment_method=pm_card_visa&confirm=true";
+        self.asks("payment_intents", format!("{form}&amount={cents}&metadata%5Border_id%5D={order_id}")).await
+    }
+
+    async fn asks(&self, what: &str, form: String) -> Result<()> {
+        let request = self.http.post(format!("{}/v1/{what}", self.base)).bearer_auth(SECRET_KEY).body(form);
         let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
         let (status, answer) = (answer.status(), answer.text().await?);
         ensure!(status.is_success(), "{status} {answer}");
@@ -196,18 +210,17 @@ impl Ledger {
     }
 }
 
-/// What is wrong with the money of an order that has ended, if anything is. Money and ticket are on the same side: one
-/// charge of just its total is kept for what was bought, nothing for what was not, and what was charged in vain went
-/// back once.
+/// What is wrong with the money of an order that has ended, if anything is: by the auditor's rule, and what moved was its
+/// total.
 pub fn wrong(order: &Order, movements: &[Movement]) -> Option<String> {
     let total = order.total_price.as_ref().map_or(0, |total| total.minor_units);
-    let (charges, refunds) = (count(movements, Kind::Charge), count(movements, Kind::Refund));
-    let fair = match order.status() {
-        OrderStatus::Completed if total == 0 => (charges, refunds) == (0, 0),
-        OrderStatus::Completed => (charges, refunds) == (1, 0),
-        OrderStatus::Cancelled => matches!((charges, refunds), (0, 0) | (1, 1)),
-        _ => false,
+    let ended = match order.status() {
+        OrderStatus::Completed => Some(audit::case::OrderStatus::Completed),
+        OrderStatus::Cancelled => Some(audit::case::OrderStatus::Cancelled),
+        _ => None,
     };
+    let (charges, refunds) = (count(movements, Kind::Charge), count(movements, Kind::Refund));
+    let fair = ended.is_some_and(|status| audit::rules::money::on_one_side(status, total, charges, refunds));
     let whole = movements.iter().all(|movement| movement.amount == total);
     (!fair || !whole).then(|| format!("money and ticket are on two sides: {order:?}, {movements:?}"))
 }

@@ -7,6 +7,7 @@
 //! - [`Ledger`] is what the payment provider has to say of the money, and how it is made to misbehave;
 //! - [`groups`] are the consumers, as tools see them that watch lag;
 //! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something, or from recording it;
+//!   [`tampering`] changes facts behind the services' backs;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
 //! - [`collector`] is where traces go, [`jaeger`] where they may be looked at, and [`unheard`] are collectors that take
 //!   nothing; [`program`] runs a service by hand.
@@ -24,6 +25,7 @@ pub mod killing;
 pub mod ledger;
 pub mod program;
 pub mod record;
+pub mod tampering;
 pub mod unheard;
 mod user;
 mod visitor;

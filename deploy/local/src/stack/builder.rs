@@ -370,7 +370,7 @@ fn keys_env(keys: &Path) -> [(String, String); 3] {
 }
 
 /// The port that has `base` in `make run`, moved.
-fn moved(base: u16, offset: u16) -> Result<u16> {
+pub(super) fn moved(base: u16, offset: u16) -> Result<u16> {
     base.checked_add(offset).with_context(|| format!("there is no port {base} + {offset}"))
 }
 

@@ -2,6 +2,7 @@
 
 mod absences;
 mod api;
+mod audit;
 mod crashes;
 mod gateway;
 mod gateway_browser;
