@@ -5,12 +5,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use audit::{Databases, Sources};
 use futures_util::future::try_join_all;
 use local::{
     kafka::Kafka,
     postgres::Postgres,
     process::Process,
     progress::say,
+    sandbox::Sandbox,
     stack::{SharedServers, Stack, StackBuilder},
     throwaway::Throwaway,
     tools::Tools,
@@ -20,6 +22,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
 };
+use uuid::Uuid;
 
 use crate::{database, scale::Scale};
 
@@ -74,6 +77,8 @@ pub(crate) struct System<'r> {
     /// Its processes.
     pub stack: Stack,
     postgres: &'r Postgres,
+    /// All that it makes has a later id.
+    since: Uuid,
 }
 
 impl Rig {
@@ -139,7 +144,7 @@ impl Rig {
             builder = builder.gateway();
         }
         let stack = builder.create(&self.tools).await?;
-        Ok(System { rig: self, stack, postgres })
+        Ok(System { rig: self, stack, postgres, since: Uuid::now_v7() })
     }
 }
 
@@ -199,7 +204,33 @@ impl System<'_> {
         stopped.and(removed)
     }
 
+    /// Looks at all that it did, from outside.
+    ///
+    /// # Errors
+    ///
+    /// Something is not as it must be, or can't be looked at.
     pub(crate) async fn audit(&self) -> Result<()> {
+        let url = |service| self.database_url(service);
+        let sources = Sources {
+            databases: Databases {
+                tickets: url("tickets")?,
+                orders: url("orders")?,
+                payments: url("payments")?,
+                expiration: url("expiration")?,
+            },
+            kafka_brokers: self.rig.brokers(),
+            topic_prefix: self.stack.topic_prefix(),
+            ledger: self.stack.sandbox().map(Sandbox::url),
+            since: Some(self.since),
+        };
+        let report = audit::audit(&sources, audit::PATIENCE).await?;
+        report.violations.iter().for_each(say);
+        ensure!(
+            report.violations.is_empty(),
+            "{} violations: what was measured counts for nothing",
+            report.violations.len()
+        );
+        ensure!(report.counts.orders() > 0, "there is nothing to audit");
         Ok(())
     }
 

@@ -1,23 +1,32 @@
 //! Pacing: how soon one batch may follow another.
 //!
 //! What waits a little finds company, and a row of a full batch costs a fraction of a row alone. Who comes after a
-//! pause waits for nothing, so that an idle system pays no delay.
+//! pause waits for nothing, so that an idle system pays no delay; the more the last batch carried, the longer the next
+//! waits.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How much longer the next batch may wait for each item of the one before.
+const EACH: Duration = Duration::from_micros(600);
+
+/// It waits no longer than this, however many there were: some hundred milliseconds pass from an order to its end anyway
+/// when all is this busy, and of a transaction that carries thirty rows most of the price is theirs.
+const MOST: Duration = Duration::from_millis(20);
+
 /// The least time from the beginning of one batch to that of the next.
 #[derive(Debug)]
 pub(crate) struct Pace {
     least: Duration,
+    begun: Instant,
     next: Option<Instant>,
 }
 
 impl Pace {
     /// Nothing has begun yet. The runtime's timers count milliseconds: a pace is kept to the next one.
     pub(crate) fn new(least: Duration) -> Self {
-        Self { least, next: None }
+        Self { least, begun: Instant::now(), next: None }
     }
 
     /// Waits until the next batch may begin, which it then does. Dropped meanwhile, nothing has begun.
@@ -30,6 +39,48 @@ impl Pace {
 
     /// A batch begins now, whatever the pace: it was full.
     pub(crate) fn begun(&mut self) {
-        self.next = Some(Instant::now() + self.least);
+        self.begun = Instant::now();
+        self.next = Some(self.begun + self.least);
+    }
+
+    /// The batch that has begun carries so many. The more there is to do, the longer the next waits for company: one command
+    /// alone is answered at once, and under load, where there is no time to spare, fewer and fuller batches do the same work
+    /// for less.
+    pub(crate) fn carries(&mut self, items: usize) {
+        let longer = EACH.saturating_mul(u32::try_from(items).unwrap_or(u32::MAX)).min(MOST);
+        self.next = Some(self.begun + self.least.max(longer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long the next batch waits after one of so many.
+    async fn waits_after(items: usize) -> Duration {
+        let mut pace = Pace::new(Duration::from_millis(1));
+        pace.begin().await;
+        pace.carries(items);
+        let begun = Instant::now();
+        pace.begin().await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_a_batch_carried_the_longer_the_next_waits_up_to_a_bound() {
+        assert_eq!(waits_after(1).await, Duration::from_millis(1));
+        assert_eq!(waits_after(10).await, Duration::from_millis(6));
+        assert_eq!(waits_after(1_000_000).await, MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_after_a_pause_waits_for_nothing() {
+        let mut pace = Pace::new(Duration::from_millis(1));
+        pace.begin().await;
+        pace.carries(1000);
+        tokio::time::advance(MOST).await;
+        let begun = Instant::now();
+        pace.begin().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

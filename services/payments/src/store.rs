@@ -177,11 +177,12 @@ async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) ->
 
 struct ClaimDue;
 impl Fixed for ClaimDue {
-    // Accounts are what is locked everywhere else, so they are here.
+    // Accounts are what is locked everywhere else, so they are here. The time is the statement's, one for all rows: by a
+    // clock that goes on meanwhile no index can be asked.
     const SQL: &'static str = "\
         SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
         FROM payments due JOIN accounts account USING (order_id) \
-        WHERE due.status IN (1, 4) AND due.next_try_at <= clock_timestamp() \
+        WHERE due.status IN (1, 4) AND due.next_try_at <= statement_timestamp() \
         ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account SKIP LOCKED";
 }
 

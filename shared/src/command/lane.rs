@@ -246,6 +246,7 @@ async fn work_off<S: Service>(
         {
             taken.push(pending);
         }
+        pace.carries(taken.len());
         if aside.is_some() {
             metrics.queued(writer.lane(), waiting.len());
         }

@@ -209,6 +209,7 @@ impl<S: Service> Consumer<S> {
                             Err(_) => break,
                         }
                     }
+                    self.pace.carries(batch.len());
                     self.handle(client, batch).await;
                 }
             }

@@ -214,6 +214,7 @@ impl Relay {
             let published = leader.publish_fresh(stop).await?;
             leader.keep_now_and_then().await?;
             busy = published > 0;
+            pace.carries(published);
             if busy {
                 *backoff = Backoff::new();
                 if !woken {
