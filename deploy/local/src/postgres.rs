@@ -104,7 +104,8 @@ pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> 
         let count = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = $1), (SELECT count(*) FROM pg_database WHERE datname = $1)";
         let row = client.query_one(count, &[&name]).await?;
         if row.get::<_, i64>(0) == 0 {
-            client.batch_execute(&format!("CREATE ROLE {quoted} LOGIN")).await?;
+            // It shows how old the cluster's transactions are, whosever they are.
+            client.batch_execute(&format!("CREATE ROLE {quoted} LOGIN IN ROLE pg_read_all_stats")).await?;
         }
         if row.get::<_, i64>(1) == 0 {
             client.batch_execute(&format!("CREATE DATABASE {quoted} OWNER {quoted}")).await?;

@@ -1,6 +1,7 @@
 //! The specification, told as stories. Each has a world of its own; see the crate for what that is.
 
 mod absences;
+mod alerts;
 mod api;
 mod crashes;
 mod gateway;
@@ -12,6 +13,7 @@ mod jaeger;
 mod kafka;
 mod killing;
 mod lives;
+mod metrics;
 mod money;
 mod money_crashes;
 mod money_expiring;
