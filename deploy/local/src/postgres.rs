@@ -135,7 +135,7 @@ fn settings(port: u16, fsync: bool) -> Vec<(String, String)> {
         ("listen_addresses", "127.0.0.1"),
         // A socket's path may have 107 bytes, which a checkout may exceed; everyone comes by TCP.
         ("unix_socket_directories", ""),
-        ("max_connections", "300"),
+        ("max_connections", "400"),
         ("shared_buffers", "256MB"),
         ("effective_cache_size", "1GB"),
         ("random_page_cost", "1.1"),

@@ -154,14 +154,22 @@ impl Watermarks {
         let failing = Spell::default();
         let mut asker = Asker { client, kafka, topics, counted: HashMap::new() };
         while !stop.is_cancelled() {
-            // Blocks, on a thread that is there for it.
+            // Blocks, on a thread that is there for it; and on brokers that are away nobody's end has to wait.
             let asked = tokio::task::spawn_blocking(move || {
                 let found = asker.ask();
                 (asker, found)
             });
-            // A bug, if it panics: then it is asked no more, which is told by the part that ends.
-            let Ok((back, found)) = asked.await else { return };
-            asker = back;
+            let found = match stop.run_until_cancelled(asked).await {
+                None => return,
+                Some(Ok((back, found))) => {
+                    asker = back;
+                    found
+                }
+                Some(Err(panic)) => {
+                    tracing::error!(%panic, "asking for the ends of topics panicked: how far groups are isn't known");
+                    return stop.cancelled().await;
+                }
+            };
             match found {
                 Ok(found) => {
                     locked(&ends).extend(found);
@@ -177,6 +185,8 @@ impl Watermarks {
             }
             let _ = tokio::time::timeout(every, stop.cancelled()).await;
         }
+        // Closing blocks, too.
+        drop(tokio::task::spawn_blocking(move || drop(asker)));
     }
 }
 

@@ -90,7 +90,8 @@ impl Sampler {
         let conn = match kept.take() {
             Some(conn) => conn,
             None => {
-                let mut conn = self.database.connect().await?;
+                // By indexes, as the write path: what is asked must not read whole tables once they have grown.
+                let mut conn = self.database.connect_writer().await?;
                 conn.batch_execute(SESSION).await?;
                 conn
             }

@@ -13,6 +13,7 @@ mod jaeger;
 mod kafka;
 mod killing;
 mod lives;
+mod logs;
 mod metrics;
 mod money;
 mod money_crashes;
