@@ -33,6 +33,10 @@ tools: ## fetches what the stack and the tests need, and prints where it is
 jaeger: ## builds Jaeger, once, in some three minutes: from then on `make run` starts it
 	@$(LOCAL) tools jaeger
 
+.PHONY: prometheus
+prometheus: ## fetches Prometheus, once: from then on `make run` starts it
+	@$(LOCAL) tools prometheus
+
 .PHONY: openapi
 openapi: ## writes proto/openapi.yaml, the contract in JSON's terms, from the protos
 	@cargo run --quiet --package gateway -- openapi > proto/openapi.yaml.new && mv proto/openapi.yaml.new proto/openapi.yaml
@@ -58,7 +62,7 @@ AGENT_TEST := cargo test --workspace --locked --features engine-tests/jaeger-age
 test: ## every test, on servers of its own
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
-	cargo run --quiet --package local -- tools jaeger
+	cargo run --quiet --package local -- tools jaeger prometheus
 	@# Most tests wait most of the time: more of them at once than there are cores.
 	RUST_TEST_THREADS=6 $(WITH_SERVERS) cargo test --workspace --locked
 	$(AGENT_TEST)

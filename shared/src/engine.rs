@@ -21,16 +21,16 @@ use crate::{
     backoff::Backoff,
     command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
     config::CommonConfig,
-    db::{self, Conn, Database, Fixed, Pool, Prepared},
+    db::{self, Conn, Database, Fixed, OldestTransaction, Pool, Prepared},
     feed::{self, Feed, FeedMetrics, Tail},
     grpc::{self, BindError, Health, ServeError, Server, Verifier},
-    inbox::{Consumer, ConsumerConfig, InboxMetrics, Subscription},
+    inbox::{self, Consumer, ConsumerConfig, InboxMetrics, Subscription},
     jobs::{JobMetrics, Jobs, Runner, Worker},
-    kafka::{KafkaConfig, TopicConfig, ensure_topic},
-    ops::{self, Metrics},
-    outbox::{self, OutboxMetrics, Relay, RelayConfig},
+    kafka::{KafkaConfig, KafkaMetrics, TopicConfig, ensure_topic},
+    ops::{self, Metrics, Sample, Sampler},
+    outbox::{self, OutboxLag, OutboxMetrics, Relay, RelayConfig},
     telemetry,
-    timers::{Timed, TimerMetrics, Timers},
+    timers::{OverdueSample, Timed, TimerMetrics, Timers},
 };
 
 /// What a service is.
@@ -87,6 +87,7 @@ pub struct Engine<S: Service> {
     pool: Pool,
     health: Health,
     metrics: Metrics,
+    sampler: Sampler,
     commands: Arc<CommandMetrics>,
     outbox: Arc<Notify>,
     lane: Lane<S>,
@@ -118,15 +119,19 @@ impl<S: Service> Engine<S> {
         let grpc_listener = grpc::bind("GRPC_ADDR", config.grpc_address).await?;
         let ops_listener = grpc::bind("OPS_ADDR", config.ops_address).await?;
         let database = database(plan.name, &config)?;
+        let metrics = Metrics::new();
+        telemetry::register(&metrics);
         let kafka = KafkaConfig {
             brokers: config.kafka.brokers.clone(),
             prefix: config.kafka.topic_prefix.clone(),
             client_id: plan.name.to_owned(),
+            requests: KafkaMetrics::new(&metrics),
         };
         let pool = Pool::new(database.clone(), config.database.pool);
-        let metrics = Metrics::new();
-        telemetry::register(&metrics);
-        let commands = Arc::new(CommandMetrics::new(&metrics));
+        pool.show(&metrics);
+        let mut sampler = Sampler::new(database.clone(), config.sample_every, &metrics);
+        sampler.add(OldestTransaction::new(&metrics));
+        let commands = Arc::new(CommandMetrics::of::<S>(&metrics));
         let outbox = Arc::new(Notify::new());
         let lane_stop = CancellationToken::new();
         let limits = LaneConfig {
@@ -151,6 +156,7 @@ impl<S: Service> Engine<S> {
             pool,
             health: Health::starting(),
             metrics,
+            sampler,
             commands,
             outbox,
             lane,
@@ -178,6 +184,13 @@ impl<S: Service> Engine<S> {
     /// What this service tells of itself besides.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Shows what is read from this service's database besides.
+    #[must_use]
+    pub fn with_sample(mut self, sample: impl Sample) -> Self {
+        self.sampler.add(sample);
+        self
     }
 
     /// Fires this service's timers besides.
@@ -224,17 +237,19 @@ impl<S: Service> Engine<S> {
         (self, feed)
     }
 
-    fn timers(&self, name: &'static str) -> Timers<S>
+    fn timers(&mut self, name: &'static str) -> Timers<S>
     where
         S: Timed,
     {
+        let metrics = Arc::new(TimerMetrics::new(&self.metrics));
+        self.sampler.add(OverdueSample::<S>::new(metrics.clone()));
         Timers::new(
             name,
             self.config.limits.consumer_batch,
             self.plan.topic,
             self.database.clone(),
             self.commands.clone(),
-            Arc::new(TimerMetrics::new(&self.metrics)),
+            metrics,
             self.outbox.clone(),
             self.sources_stop.clone(),
         )
@@ -277,6 +292,8 @@ impl<S: Service> Engine<S> {
             writing.spawn(named(name, lane));
         }
 
+        let outbox = Arc::new(OutboxMetrics::new(&self.metrics));
+        self.sampler.add(OutboxLag(outbox.clone()));
         let relay = Relay::new(
             RelayConfig {
                 service: self.plan.name,
@@ -288,9 +305,16 @@ impl<S: Service> Engine<S> {
             },
             self.database.clone(),
             self.outbox.clone(),
-            Arc::new(OutboxMetrics::new(&self.metrics)),
+            outbox,
         );
-        let inbox = Arc::new(InboxMetrics::new(&self.metrics));
+        let inbox = InboxMetrics::new(&self.metrics);
+        let reads: Vec<_> = self.plan.subscriptions.iter().map(|read| (read.group, read.topic)).collect();
+        let partitions = self.config.kafka.topic_partitions;
+        let (lag, ends) = inbox::lag(&reads, partitions, &self.kafka, self.config.sample_every, &inbox);
+        self.sampler.add(lag);
+        self.background.push(("the topics' ends", Box::new(|stop| Box::pin(ends.run(stop)))));
+        let sampler = self.sampler;
+        self.background.push(("what metrics show", Box::new(|stop| Box::pin(sampler.run(stop)))));
         for subscription in self.plan.subscriptions {
             let consumer = Consumer::<S>::new(
                 *subscription,
@@ -303,7 +327,7 @@ impl<S: Service> Engine<S> {
                 self.kafka.clone(),
                 self.database.clone(),
                 self.commands.clone(),
-                inbox.clone(),
+                &inbox,
                 self.outbox.clone(),
                 self.sources_stop.clone(),
             );

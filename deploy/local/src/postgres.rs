@@ -109,7 +109,8 @@ pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> 
         let count = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = $1), (SELECT count(*) FROM pg_database WHERE datname = $1)";
         let row = client.query_one(count, &[&name]).await?;
         if row.get::<_, i64>(0) == 0 {
-            client.batch_execute(&format!("CREATE ROLE {quoted} LOGIN")).await?;
+            // It shows how old the cluster's transactions are, whosever they are.
+            client.batch_execute(&format!("CREATE ROLE {quoted} LOGIN IN ROLE pg_read_all_stats")).await?;
         }
         if row.get::<_, i64>(1) == 0 {
             client.batch_execute(&format!("CREATE DATABASE {quoted} OWNER {quoted}")).await?;
@@ -139,7 +140,7 @@ fn settings(port: u16, fsync: bool) -> Vec<(String, String)> {
         ("listen_addresses", "127.0.0.1"),
         // A socket's path may have 107 bytes, which a checkout may exceed; everyone comes by TCP.
         ("unix_socket_directories", ""),
-        ("max_connections", "300"),
+        ("max_connections", "400"),
         ("shared_buffers", "256MB"),
         ("effective_cache_size", "1GB"),
         ("random_page_cost", "1.1"),

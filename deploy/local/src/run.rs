@@ -72,6 +72,9 @@ async fn create(tools: &Tools, options: &Run, checkout: &Checkout) -> Result<Sta
     if let Some(program) = tools.built_jaeger() {
         builder = builder.jaeger(program);
     }
+    if let Some(program) = tools.fetched_prometheus() {
+        builder = builder.prometheus(program, 1);
+    }
     builder = builder.gateway();
     builder.reserve_ports().await?;
     match &options.binaries {
@@ -106,6 +109,10 @@ fn announce(stack: &Stack, begun: Instant) {
             answer(format_args!("Jaeger      {api}/api/traces?service=orders, OTLP {otlp}, agent {agent}/udp"));
         }
         None => answer("Jaeger      not built: `make jaeger` builds it, once, and the next `make run` starts it"),
+    }
+    match stack.prometheus() {
+        Some(prometheus) => answer(format_args!("Prometheus  {}/alerts", prometheus.url())),
+        None => answer("Prometheus  not there: `make prometheus` fetches it, once, and the next `make run` starts it"),
     }
     for service in stack.services() {
         answer(format_args!("{:<11} gRPC {}, http://{}/metrics", service.name(), service.grpc(), service.ops()));

@@ -17,6 +17,7 @@ use crate::keys::Signer;
 use crate::postgres::{self, Postgres};
 use crate::process::Process;
 use crate::progress::say;
+use crate::prometheus::Prometheus;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::service::{Service, ServiceSpec};
@@ -95,6 +96,7 @@ impl Addresses {
 #[derive(Debug)]
 pub struct Stack {
     // In the order in which they are dropped.
+    prometheus: Option<Prometheus>,
     gateway: Option<Gateway>,
     services: Vec<Service>,
     sandbox: Option<Sandbox>,
@@ -115,7 +117,7 @@ impl Stack {
     }
 
     /// Starts all, and returns when all are ready: Postgres, Kafka, the sandbox and Jaeger at the same time; then the databases; then all
-    /// services at the same time; then the gateway.
+    /// services at the same time; then the gateway and Prometheus.
     ///
     /// # Errors
     /// When one doesn't become ready; with the end of its log.
@@ -156,6 +158,9 @@ impl Stack {
         }
         if let Some(gateway) = &self.gateway {
             gateway.process().start().await?;
+        }
+        if let Some(prometheus) = &self.prometheus {
+            prometheus.process().start().await?;
         }
         Ok(())
     }
@@ -212,6 +217,11 @@ impl Stack {
         self.jaeger.as_ref()
     }
 
+    /// What asks its services for their metrics, if anything does.
+    pub fn prometheus(&self) -> Option<&Prometheus> {
+        self.prometheus.as_ref()
+    }
+
     /// The gateway, if one was asked for.
     pub fn gateway(&self) -> Option<&Gateway> {
         self.gateway.as_ref()
@@ -245,7 +255,9 @@ impl Stack {
 
     fn servers(&self) -> impl Iterator<Item = &Process> {
         let servers = self.postgres.iter().map(Postgres::process).chain(self.kafka.iter().map(Kafka::process));
-        servers.chain(self.sandbox.iter().map(Sandbox::process)).chain(self.jaeger.iter().map(Jaeger::process))
+        let servers = servers.chain(self.sandbox.iter().map(Sandbox::process));
+        let servers = servers.chain(self.jaeger.iter().map(Jaeger::process));
+        servers.chain(self.prometheus.iter().map(Prometheus::process))
     }
 }
 

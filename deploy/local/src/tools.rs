@@ -29,6 +29,10 @@ const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
 const GRPC_WEB: &[&str] = &["@connectrpc/connect-web@2.2.0", "@connectrpc/connect@2.2.0", "@bufbuild/protobuf@2.17.0"];
 const OLDEST_POSTGRES: u32 = 15;
 
+/// The release that Debian has: there is one in each.
+const PROMETHEUS: &str = "prometheus-debian";
+const PROMETHEUS_PROGRAM: &str = "usr/bin/prometheus";
+
 /// The mark of a folder that is complete.
 const COMPLETE: &str = "complete";
 
@@ -48,6 +52,8 @@ pub enum Tool {
     StripeMock,
     /// Where traces go, and are looked at.
     Jaeger,
+    /// What asks services for their metrics, and judges them.
+    Prometheus,
     /// Lint and breaking-change checks of the contracts.
     Buf,
     /// The proxy that the gateway is.
@@ -60,12 +66,13 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Postgres,
         Self::Kafka,
         Self::Grpcurl,
         Self::StripeMock,
         Self::Jaeger,
+        Self::Prometheus,
         Self::Buf,
         Self::Envoy,
         Self::GrpcWeb,
@@ -114,6 +121,7 @@ impl Tools {
             Tool::Grpcurl => self.grpcurl().await,
             Tool::StripeMock => self.stripe_mock().await,
             Tool::Jaeger => self.jaeger().await,
+            Tool::Prometheus => self.prometheus().await,
             Tool::Buf => self.buf().await,
             Tool::Envoy => self.envoy().await,
             Tool::GrpcWeb => self.grpc_web().await,
@@ -209,6 +217,49 @@ impl Tools {
     pub fn built_jaeger(&self) -> Option<PathBuf> {
         let dir = self.cache.join(jaeger_folder());
         dir.join(COMPLETE).exists().then(|| dir.join("jaeger"))
+    }
+
+    /// The program prometheus; the one of Debian's package, of which nothing is installed, if there is none.
+    ///
+    /// # Errors
+    /// When there is none and apt-get can't fetch it.
+    pub async fn prometheus(&self) -> Result<PathBuf> {
+        if let Some(path) = on_path("prometheus") {
+            return Ok(path);
+        }
+        // Installed, it would be a service of the machine's from then on.
+        let what = "fetching Debian's Prometheus with apt-get, 20 MB, once";
+        self.fetched(PROMETHEUS, what, async |dir| {
+            let fetch = async || {
+                let mut download = Command::new("apt-get");
+                download.args(["-q", "download", "prometheus"]).current_dir(dir);
+                run(download).await
+            };
+            if fetch().await.is_err() {
+                // A fresh machine has no lists of packages, or old ones.
+                let _lock = self.lock("apt").await?;
+                retried(async || {
+                    run(self.apt("prometheus", "metrics", &["update"]).await?).await?;
+                    fetch().await
+                })
+                .await?;
+            }
+            let found = fs::read_dir(dir)?.flatten().map(|file| file.path());
+            let package = found.filter(|file| file.extension().is_some_and(|end| end == "deb")).last();
+            let package = package.context("apt-get has fetched nothing")?;
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("-x").arg(&package).arg(dir);
+            run(unpack).await?;
+            Ok(fs::remove_file(package)?)
+        })
+        .await
+        .map(|dir| dir.join(PROMETHEUS_PROGRAM))
+    }
+
+    /// The program prometheus, if it was fetched before or is installed.
+    pub fn fetched_prometheus(&self) -> Option<PathBuf> {
+        let dir = self.cache.join(PROMETHEUS);
+        on_path("prometheus").or_else(|| dir.join(COMPLETE).exists().then(|| dir.join(PROMETHEUS_PROGRAM)))
     }
 
     async fn go_program(&self, name: &str, version: &str, package: &str) -> Result<PathBuf> {
@@ -347,7 +398,21 @@ impl Tools {
     }
 
     async fn apt_install(&self, package: &str, what_for: &str) -> Result<()> {
-        let by_hand = format!("sudo apt-get update && sudo apt-get install -y {package}");
+        let by_hand = by_hand(package);
+        let _lock = self.lock("apt").await?;
+        let install = retried(async || {
+            // A fresh machine has no lists of packages, or old ones.
+            run(self.apt(package, what_for, &["update"]).await?).await?;
+            run(self.apt(package, what_for, &["install", "-y", "--no-install-recommends", package]).await?).await
+        });
+        step(&format!("installing {package} with apt-get, for {what_for}, once"), install)
+            .await
+            .with_context(|| format!("{package} is missing ({what_for}); try by hand: {by_hand}"))
+    }
+
+    /// apt-get as root, or as whom a sudo without password makes root.
+    async fn apt(&self, package: &str, what_for: &str, args: &[&str]) -> Result<Command> {
+        let by_hand = by_hand(package);
         ensure!(on_path("apt-get").is_some(), "{what_for}: install {package}; on Debian: {by_hand}");
         let root = nix::unistd::geteuid().is_root();
         if !root {
@@ -358,23 +423,12 @@ impl Tools {
                 "{package} is missing ({what_for}), and installing it takes root or a sudo without password; run: {by_hand}"
             );
         }
-        let apt = |args: &[&str]| {
-            let mut apt = if root { Command::new("env") } else { Command::new("sudo") };
-            if !root {
-                apt.args(["-n", "env"]);
-            }
-            apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
-            apt
-        };
-        let _lock = self.lock("apt").await?;
-        let install = retried(async || {
-            // A fresh machine has no lists of packages, or old ones.
-            run(apt(&["update"])).await?;
-            run(apt(&["install", "-y", "--no-install-recommends", package])).await
-        });
-        step(&format!("installing {package} with apt-get, for {what_for}, once"), install)
-            .await
-            .with_context(|| format!("{package} is missing ({what_for}); try by hand: {by_hand}"))
+        let mut apt = if root { Command::new("env") } else { Command::new("sudo") };
+        if !root {
+            apt.args(["-n", "env"]);
+        }
+        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
+        Ok(apt)
     }
 
     /// Held while something is fetched, so that two runs don't fetch it both; goes with the process, however it ends.
@@ -388,6 +442,10 @@ impl Tools {
         }
         Ok(file)
     }
+}
+
+fn by_hand(package: &str) -> String {
+    format!("sudo apt-get update && sudo apt-get install -y {package}")
 }
 
 fn jaeger_folder() -> String {

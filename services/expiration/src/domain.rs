@@ -88,6 +88,8 @@ pub enum Event {
 pub enum Refusal {}
 
 impl command::Refusal for Refusal {
+    const REASONS: &'static [&'static str] = &[];
+
     fn reason(&self) -> &'static str {
         match *self {}
     }

@@ -12,7 +12,7 @@ use shared::{
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     telemetry::TraceContext,
-    timers::{Due, Timed},
+    timers::{Due, Overdue, Timed},
 };
 use uuid::Uuid;
 
@@ -92,6 +92,14 @@ impl Fixed for ClaimDue {
         ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 }
 
+struct CountOverdue;
+impl Fixed for CountOverdue {
+    const SQL: &'static str = "\
+        SELECT count(*) AS due, coalesce(extract(epoch FROM statement_timestamp() - min(at)), 0)::float8 AS late \
+        FROM (SELECT expires_at AS at FROM expirations WHERE status = 1 AND expires_at <= statement_timestamp() \
+            ORDER BY expires_at LIMIT $1) AS due";
+}
+
 #[derive(QueryableByName)]
 struct DueRow {
     #[diesel(sql_type = SqlUuid)]
@@ -114,6 +122,10 @@ impl Timed for Expirations {
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
         });
         Ok(due.collect())
+    }
+
+    async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
+        Prepared::<CountOverdue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).get_result(&mut &*conn).await
     }
 }
 

@@ -230,6 +230,16 @@ pub enum Refusal {
 }
 
 impl command::Refusal for Refusal {
+    const REASONS: &'static [&'static str] = &[
+        "NOT_FOUND",
+        "TICKET_UNKNOWN",
+        "TICKET_WITHDRAWN",
+        "SOLD_OUT",
+        "TOTAL_TOO_LARGE",
+        "ORDER_COMPLETED",
+        "NO_SUCH_ORDER",
+    ];
+
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound => "NOT_FOUND",

@@ -13,7 +13,7 @@ use contracts::{
 };
 use prost::Message as _;
 use shared::{
-    command::{Message, Publish},
+    command::{Message, Milestone, Milestones, Publish},
     inbox::{Delivery, Undecodable},
     telemetry::TraceContext,
     version::Version,
@@ -109,8 +109,46 @@ impl Publish for Orders {
         Some(Message { key: order.id.to_string(), kind, payload: payload.encode_to_vec() })
     }
 
+    const MILESTONES: Option<Milestones> = Some(Milestones {
+        metric: "order_saga_seconds",
+        help: "From an order's creation to its end, by how it ended",
+        outcomes: &OUTCOMES,
+    });
+
+    fn milestone(state: &State, event: &Event) -> Option<Milestone> {
+        let order = state.order.as_ref()?;
+        let (outcome, at) = match event {
+            Event::Completed { at } => ("completed", at),
+            Event::Cancelled { reason, at } => (outcome(*reason), at),
+            Event::Created(_) | Event::AwaitingPayment { .. } | Event::Seen(_) => return None,
+        };
+        Some(Milestone::new(outcome, order.created_at, *at))
+    }
+
     fn story(state: &State) -> Option<&TraceContext> {
         state.order.as_ref().map(|order| &order.trace)
+    }
+}
+
+/// How an order may end, as metrics name it.
+const OUTCOMES: [&str; 7] = [
+    "completed",
+    outcome(Reason::Buyer),
+    outcome(Reason::Expired),
+    outcome(Reason::SoldOut),
+    outcome(Reason::PriceChanged),
+    outcome(Reason::Withdrawn),
+    outcome(Reason::UnknownTicket),
+];
+
+const fn outcome(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Buyer => "cancelled_buyer",
+        Reason::Expired => "cancelled_expired",
+        Reason::SoldOut => "cancelled_sold_out",
+        Reason::PriceChanged => "cancelled_price_changed",
+        Reason::Withdrawn => "cancelled_withdrawn",
+        Reason::UnknownTicket => "cancelled_unknown_ticket",
     }
 }
 

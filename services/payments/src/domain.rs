@@ -298,6 +298,9 @@ pub enum Refusal {
 }
 
 impl command::Refusal for Refusal {
+    const REASONS: &'static [&'static str] =
+        &["NOT_FOUND", "ORDER_NOT_PAYABLE", "ALREADY_PAID", "PAYMENT_IN_PROGRESS", "NO_SUCH_PAYMENT", "CONTRADICTION"];
+
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound => "NOT_FOUND",

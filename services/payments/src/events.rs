@@ -8,7 +8,7 @@ use contracts::{
 };
 use prost::Message as _;
 use shared::{
-    command::{Message, Publish},
+    command::{Message, Milestone, Milestones, Publish},
     inbox::{Delivery, Undecodable},
     telemetry::TraceContext,
     user::UserId,
@@ -66,6 +66,24 @@ impl Publish for Payments {
             change: Some(change),
         };
         Some(Message { key, kind, payload: payload.encode_to_vec() })
+    }
+
+    const MILESTONES: Option<Milestones> = Some(Milestones {
+        metric: "payment_outcome_seconds",
+        help: "From a payment's beginning to what became of it, by what that was",
+        outcomes: &["succeeded", "failed", "refund_started", "refunded"],
+    });
+
+    fn milestone(state: &Option<Account>, event: &Event) -> Option<Milestone> {
+        let (outcome, id, at) = match event {
+            Event::Succeeded { payment, at, .. } => ("succeeded", payment, at),
+            Event::Failed { payment, at, .. } => ("failed", payment, at),
+            Event::RefundStarted { payment, at } => ("refund_started", payment, at),
+            Event::Refunded { payment, at } => ("refunded", payment, at),
+            Event::Created(_) | Event::Seen(_) | Event::Called { .. } => return None,
+        };
+        let payment = state.as_ref()?.payment(*id)?;
+        Some(Milestone::new(outcome, payment.created_at, *at))
     }
 
     fn story(state: &Option<Account>) -> Option<&TraceContext> {

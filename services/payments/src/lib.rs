@@ -2,13 +2,14 @@
 //! to be.
 //!
 //! The rooms: `domain` decides, `store` keeps, `events` and `grpc` translate, `config` reads the settings, `jobs` asks
-//! the `provider`. Everything else is the engine's, which this plugs them into.
+//! the `provider`, `metrics` shows what that owes. Everything else is the engine's, which this plugs them into.
 
 pub mod config;
 pub mod domain;
 pub mod events;
 mod grpc;
 mod jobs;
+mod metrics;
 pub mod provider;
 mod schema;
 mod store;
@@ -26,6 +27,7 @@ use tonic::service::Routes;
 pub use config::Config;
 use domain::Payments;
 use jobs::Asker;
+use metrics::Unsettled;
 use provider::{ProviderMetrics, Stripe};
 
 /// The service's name.
@@ -50,6 +52,8 @@ const PLAN: Plan<Payments> = Plan {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let engine = Engine::open(PLAN, config.common).await?;
     let calls = config.provider.calls;
+    let unsettled = Unsettled::new(engine.metrics());
+    let engine = engine.with_sample(unsettled);
     let provider = Stripe::new(config.provider, ProviderMetrics::new(engine.metrics()))?;
     let (engine, asking) = engine.with_jobs("payments", Asker(provider), calls);
     let service = PaymentServiceServer::new(grpc::Api::new(engine.lane(), engine.pool(), asking, PROVIDER));

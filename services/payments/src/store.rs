@@ -16,7 +16,7 @@ use shared::{
     grpc::Page,
     money::Money,
     telemetry::TraceContext,
-    timers::{Due, Timed},
+    timers::{Due, Overdue, Timed},
     user::UserId,
     version::Version,
 };
@@ -186,6 +186,14 @@ impl Fixed for ClaimDue {
         ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account SKIP LOCKED";
 }
 
+struct CountOverdue;
+impl Fixed for CountOverdue {
+    const SQL: &'static str = "\
+        SELECT count(*) AS due, coalesce(extract(epoch FROM statement_timestamp() - min(at)), 0)::float8 AS late \
+        FROM (SELECT next_try_at AS at FROM payments WHERE status IN (1, 4) AND next_try_at <= statement_timestamp() \
+            ORDER BY next_try_at LIMIT $1) AS due";
+}
+
 #[derive(QueryableByName)]
 struct DueRow {
     #[diesel(sql_type = SqlUuid)]
@@ -210,6 +218,10 @@ impl Timed for Payments {
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
         });
         Ok(due.collect())
+    }
+
+    async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
+        Prepared::<CountOverdue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).get_result(&mut &*conn).await
     }
 }
 

@@ -281,6 +281,9 @@ pub enum Refusal {
 }
 
 impl command::Refusal for Refusal {
+    const REASONS: &'static [&'static str] =
+        &["NOT_FOUND", "PERMISSION_DENIED", "REVISION_MISMATCH", "QUANTITY_TOO_LOW", "NOT_HELD"];
+
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound => "NOT_FOUND",

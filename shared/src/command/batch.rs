@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use super::{Envelope, Message, Service, WorkingSet};
+use super::{Envelope, Message, Milestone, Service, WorkingSet};
 use crate::telemetry::{Span, TraceContext};
 
 /// An event to be told, within the trace it belongs to.
@@ -13,6 +13,15 @@ pub(crate) struct Outgoing {
     pub(crate) message: Message,
     /// The span that made the message: its consumers' parent.
     pub(crate) trace: TraceContext,
+}
+
+/// What a batch is to tell, once it is committed.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Others, by the outbox.
+    pub(super) outgoing: Vec<Outgoing>,
+    /// Operators.
+    pub(super) reached: Vec<Milestone>,
 }
 
 /// What the rules say to one command.
@@ -32,15 +41,16 @@ pub(super) fn decide<S: Service>(
     loaded: &mut S::Loaded,
     envelope: &Envelope<S::Command>,
     topic: &'static str,
-    outgoing: &mut Vec<Outgoing>,
+    effects: &mut Effects,
 ) -> Verdict<S> {
-    let mut messages = Vec::new();
+    let (mut messages, mut reached) = (Vec::new(), Vec::new());
     // Unwind-safe: a state is put back only when everything has gone well.
     let decided = catch_unwind(AssertUnwindSafe(|| {
         let mut state = loaded.state(&envelope.command);
         let events = S::decide(&state, &envelope.command, envelope.now)?;
         for event in &events {
             state = S::apply(state, event);
+            reached.extend(S::milestone(&state, event));
             if let Some(message) = S::publish(&state, event) {
                 messages.push((message, home::<S>(&state, &envelope.trace)));
             }
@@ -52,7 +62,9 @@ pub(super) fn decide<S: Service>(
             if changed {
                 loaded.replace(&envelope.command, state);
             }
-            outgoing.extend(messages.into_iter().map(|(message, home)| told(message, home, &envelope.trace, topic)));
+            let told = |(message, home)| told(message, home, &envelope.trace, topic);
+            effects.outgoing.extend(messages.into_iter().map(told));
+            effects.reached.append(&mut reached);
             Verdict::Accepted { changed }
         }
         Ok(Err(refusal)) => Verdict::Refused(refusal),

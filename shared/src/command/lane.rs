@@ -10,7 +10,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{CommandMetrics, Envelope, Patience, Refusal as _, Service, Unit, UnitOutcome, Writer, service::Domain};
+use super::{
+    CommandMetrics, Envelope, Patience, Refusal, Service, Unit, UnitOutcome, Writer, metrics::LaneMetrics,
+    service::Domain,
+};
 use crate::{backoff::Backoff, db::Database, pace::Pace};
 
 /// The limits of a lane.
@@ -50,6 +53,24 @@ pub enum Failure<R> {
     Internal,
 }
 
+impl<R: Refusal> Failure<R> {
+    /// What [`reason`](Self::reason) says of all that isn't refused by the rules.
+    pub(super) const REASONS: &[&str] =
+        &["REQUEST_ID_REUSED", "OVERLOADED", "DATABASE_UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"];
+
+    /// In one word, as callers are told, too.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::Overloaded => "OVERLOADED",
+            Self::Unavailable => "DATABASE_UNAVAILABLE",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
 type Answer<S> = Result<Done<<S as Domain>::State>, Failure<<S as Domain>::Refusal>>;
 
 struct Pending<S: Service> {
@@ -60,14 +81,14 @@ struct Pending<S: Service> {
 
 /// Hands commands to the write path and awaits what becomes of them. Cheap to clone.
 pub struct Lane<S: Service> {
-    name: &'static str,
     queue: mpsc::Sender<Pending<S>>,
     metrics: Arc<CommandMetrics>,
+    measured: Arc<LaneMetrics>,
 }
 
 impl<S: Service> Clone for Lane<S> {
     fn clone(&self) -> Self {
-        Self { name: self.name, queue: self.queue.clone(), metrics: self.metrics.clone() }
+        Self { queue: self.queue.clone(), metrics: self.metrics.clone(), measured: self.measured.clone() }
     }
 }
 
@@ -83,11 +104,15 @@ impl<S: Service> Lane<S> {
         let transaction = envelope.transaction.clone();
         let (answer, answered) = oneshot::channel();
         let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
-        self.queue.try_send(pending).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Failure::Unavailable,
-        })?;
-        self.metrics.queued(self.name, self.queue.max_capacity() - self.queue.capacity());
+        if let Err(refused) = self.queue.try_send(pending) {
+            let outcome = Err(match refused {
+                mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Failure::Unavailable,
+            });
+            self.count(&outcome);
+            return outcome;
+        }
+        self.measured.queued(self.queue.max_capacity() - self.queue.capacity());
         let outcome = match tokio::time::timeout_at(deadline, answered).await {
             // The lane ended before it took the command.
             Ok(outcome) => outcome.unwrap_or(Err(Failure::Unavailable)),
@@ -116,8 +141,8 @@ impl<S: Service> Lane<S> {
     }
 
     fn count(&self, outcome: &Answer<S>) {
-        if let Err(Failure::Refused(refusal)) = outcome {
-            self.metrics.refused(refusal.reason());
+        if let Err(failure) = outcome {
+            self.metrics.refused(failure);
         }
     }
 
@@ -187,12 +212,13 @@ pub fn lane<S: Service>(
     let writer =
         |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
     let LaneKind { name, aside: aside_name, patience } = kind;
-    let main = work_off(waiting, writer(name), patience, config, Some(set_aside), metrics.clone(), stop.clone());
-    let slow = work_off(aside, writer(aside_name), patience, config, None, metrics.clone(), stop.clone());
+    let main = work_off(waiting, writer(name), patience, config, Some(set_aside), stop.clone());
+    let slow = work_off(aside, writer(aside_name), patience, config, None, stop.clone());
     let task = async move {
         tokio::join!(main, slow);
     };
-    (Lane { name, queue, metrics }, task)
+    let measured = Arc::new(metrics.lane(name));
+    (Lane { queue, metrics, measured }, task)
 }
 
 /// The next command that comes while `lost` is true. Loses none when it is dropped.
@@ -212,7 +238,6 @@ async fn work_off<S: Service>(
     patience: Patience,
     config: LaneConfig,
     aside: Option<mpsc::Sender<Pending<S>>>,
-    metrics: Arc<CommandMetrics>,
     stop: CancellationToken,
 ) {
     let batch = config.batch.max(1);
@@ -248,7 +273,7 @@ async fn work_off<S: Service>(
         }
         pace.carries(taken.len());
         if aside.is_some() {
-            metrics.queued(writer.lane(), waiting.len());
+            writer.measured().queued(waiting.len());
         }
         let now = Instant::now();
         let (units, replies): (Vec<_>, Vec<_>) = taken

@@ -32,7 +32,7 @@ pub(crate) use housekeeping::keep_house;
 pub use lane::{Done, Failure, Lane, LaneConfig, LaneKind, lane};
 pub use metrics::CommandMetrics;
 pub use rows::{Rows, in_lock_order};
-pub use service::{Domain, Message, Publish, Refusal, Service, Store, WorkingSet};
+pub use service::{Domain, Message, Milestone, Milestones, Publish, Refusal, Service, Store, WorkingSet};
 pub(crate) use transaction::{Move, Work};
 pub(crate) use unit::{At, Unit, UnitOutcome};
 pub(crate) use writer::{Patience, Writer};

@@ -1,6 +1,6 @@
 //! What a service tells the engine about itself.
 
-use std::{fmt::Debug, future::Future};
+use std::{fmt::Debug, future::Future, time::Duration};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
@@ -33,6 +33,9 @@ pub trait Domain: Sized + Send + Sync + 'static {
 
 /// Why a command was refused, as a value.
 pub trait Refusal: Clone + Debug + Send + Sync + 'static {
+    /// All that [`reason`](Self::reason) may say: what never happened reads 0.
+    const REASONS: &'static [&'static str];
+
     /// In UPPER_SNAKE_CASE, one of few: what metrics count it by.
     fn reason(&self) -> &'static str;
 }
@@ -79,6 +82,42 @@ pub trait Publish: Domain {
     fn story(state: &Self::State) -> Option<&TraceContext> {
         let _ = state;
         None
+    }
+
+    /// What operators see of how long these aggregates take, and how they end; nothing, unless a service has such.
+    const MILESTONES: Option<Milestones> = None;
+
+    /// The milestone that an event is, which led to this state. It is counted once its transaction has committed.
+    fn milestone(state: &Self::State, event: &Self::Event) -> Option<Milestone> {
+        let _ = (state, event);
+        None
+    }
+}
+
+/// A histogram of times, by what was reached: how long an aggregate took, and how often that happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Milestones {
+    /// Its name, in seconds.
+    pub metric: &'static str,
+    /// What it is, without a full stop.
+    pub help: &'static str,
+    /// All that there are.
+    pub outcomes: &'static [&'static str],
+}
+
+/// What an aggregate has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Milestone {
+    /// Which: one of [`Milestones::outcomes`].
+    pub outcome: &'static str,
+    /// How long after the aggregate began.
+    pub after: Duration,
+}
+
+impl Milestone {
+    /// Reached at a time by what began at another. Clocks of machines differ: never less than nothing.
+    pub fn new(outcome: &'static str, began: Timestamp, at: Timestamp) -> Self {
+        Self { outcome, after: (at - began).to_std().unwrap_or_default() }
     }
 }
 

@@ -9,8 +9,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
-    Envelope, Service, Unit, UnitOutcome,
-    batch::{self, Outgoing, Verdict},
+    Envelope, Milestone, Service, Unit, UnitOutcome,
+    batch::{self, Effects, Verdict},
     claims::{self, Claim, Claimed, Claims},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub(super) struct Ready<S: Service> {
     /// One for each unit.
     pub(super) outcomes: Vec<UnitOutcome<S>>,
     loaded: S::Loaded,
-    outgoing: Vec<Outgoing>,
+    effects: Effects,
     forget: Vec<Claim>,
     /// Whether there is anything that a commit would keep.
     pub(super) dirty: bool,
@@ -76,7 +76,11 @@ pub(super) struct Ready<S: Service> {
 
 impl<S: Service> Ready<S> {
     pub(super) fn events(&self) -> usize {
-        self.outgoing.len()
+        self.effects.outgoing.len()
+    }
+
+    pub(super) fn reached(&self) -> &[Milestone] {
+        &self.effects.reached
     }
 }
 
@@ -219,7 +223,7 @@ fn decide<S: Service>(
     let mut ready = Vec::with_capacity(work.units.len());
     let mut impossible = Vec::new();
     let mut halted = Vec::new();
-    let mut outgoing = Vec::new();
+    let mut effects = Effects::default();
     let mut void: Vec<(&Claim, Void<S>)> = Vec::new();
     let mut changed = false;
     for (index, unit) in work.units.iter().enumerate() {
@@ -231,7 +235,7 @@ fn decide<S: Service>(
                 for envelope in &unit.commands {
                     outcome = match claimed(claims, envelope, &void) {
                         Some(answered) => answered,
-                        None => match batch::decide::<S>(&mut loaded, envelope, work.source.publishes, &mut outgoing) {
+                        None => match batch::decide::<S>(&mut loaded, envelope, work.source.publishes, &mut effects) {
                             Verdict::Accepted { changed: this } => {
                                 changed |= this;
                                 UnitOutcome::Done(work.answers.then(|| state::<S>(&loaded, envelope)))
@@ -272,7 +276,7 @@ fn decide<S: Service>(
     });
     let dirty = changed || accepted_claims || !moved.is_empty();
     let forget = void.into_iter().map(|(claim, _)| claim.clone()).collect();
-    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, outgoing, forget, dirty }))
+    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, effects, forget, dirty }))
 }
 
 fn state<S: Service>(loaded: &S::Loaded, envelope: &Envelope<S::Command>) -> S::State {
@@ -318,7 +322,7 @@ pub(super) async fn commit<S: Service>(conn: &AsyncPgConnection, ready: &Ready<S
     futures_util::try_join!(
         S::save(conn, &ready.loaded),
         claims::forget(conn, &forget),
-        outbox::append(conn, &ready.outgoing),
+        outbox::append(conn, &ready.effects.outgoing),
         run::<Commit>(conn),
     )?;
     Ok(())

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{
     CommandMetrics, Envelope, Service, Unit, UnitOutcome, Work,
+    metrics::LaneMetrics,
     progress::Progress,
     transaction::{self, Decided, Source},
 };
@@ -44,6 +45,8 @@ pub(crate) struct Writer<S> {
     publishes: &'static str,
     database: Database,
     metrics: Arc<CommandMetrics>,
+    /// The lane's own.
+    measured: LaneMetrics,
     /// Wakes this process's relay.
     outbox: Arc<Notify>,
     stop: CancellationToken,
@@ -110,10 +113,23 @@ impl<S: Service> Writer<S> {
         outbox: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        metrics.introduce(lane);
+        let measured = metrics.lane(lane);
         let lost = watch::Sender::new(false);
         let (conn, row, spells) = (None, None, Spells::default());
-        Self { lane, publishes, database, metrics, outbox, stop, lost, conn, row, spells, service: PhantomData }
+        Self {
+            lane,
+            publishes,
+            database,
+            metrics,
+            measured,
+            outbox,
+            stop,
+            lost,
+            conn,
+            row,
+            spells,
+            service: PhantomData,
+        }
     }
 
     /// What its transactions are called in logs, traces and metrics.
@@ -124,6 +140,11 @@ impl<S: Service> Writer<S> {
     /// Tells when nothing can be done before the database is back: a commit's outcome is known to it alone.
     pub(crate) fn lost(&self) -> watch::Receiver<bool> {
         self.lost.subscribe()
+    }
+
+    /// What it tells of its lane.
+    pub(super) fn measured(&self) -> &LaneMetrics {
+        &self.measured
     }
 
     /// Whether the program is to end.
@@ -185,7 +206,7 @@ impl<S: Service> Writer<S> {
                         let (lane, commands) = (self.lane, part.len());
                         tracing::info!(lane, commands, left_out, "halving a batch that did not go through");
                     }
-                    self.metrics.halved(self.lane);
+                    self.measured.halved();
                     let second = part.split_off(part.len() / 2);
                     let search = impatient || matches!(failed, Failed::Locked);
                     parts.push((second, search));
@@ -334,7 +355,7 @@ impl<S: Service> Writer<S> {
             match conn.fault(&error) {
                 Fault::Infrastructure => {
                     tracing::warn!(lane = self.lane, %error, "a commit's answer was lost");
-                    self.metrics.faulted(self.lane);
+                    self.measured.faulted();
                     self.conn = None;
                     if !self.committed(row.id, batch).await {
                         span.error("COMMIT_LOST");
@@ -353,7 +374,8 @@ impl<S: Service> Writer<S> {
         }
         work.units.iter().flat_map(|unit| &unit.commands).for_each(|envelope| envelope.transaction.tell(&span));
         drop(span);
-        self.metrics.committed(self.lane, size, ready.events(), begun.elapsed(), decided_at.elapsed());
+        self.measured.committed(size, ready.events(), begun.elapsed(), decided_at.elapsed());
+        self.metrics.reached(ready.reached());
         Ok(Settled::Committed(ready.outcomes))
     }
 
@@ -381,7 +403,7 @@ impl<S: Service> Writer<S> {
             }
             Fault::Infrastructure => {
                 tracing::warn!(lane = self.lane, %error, "a transaction failed, and will be tried again");
-                self.metrics.faulted(self.lane);
+                self.measured.faulted();
                 self.conn = None;
                 None
             }
@@ -404,7 +426,7 @@ impl<S: Service> Writer<S> {
                 Ok(conn) => self.conn = Some(conn),
                 Err(error) => {
                     tracing::warn!(lane = self.lane, %error, "no connection to write with");
-                    self.metrics.faulted(self.lane);
+                    self.measured.faulted();
                     return Err(());
                 }
             }

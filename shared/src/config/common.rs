@@ -34,6 +34,8 @@ pub struct CommonConfig {
     pub telemetry: TelemetryConfig,
     /// How much it takes on at once.
     pub limits: LimitsConfig,
+    /// How often its database and its brokers are asked for what metrics show.
+    pub sample_every: Duration,
 }
 
 /// A service's database.
@@ -215,6 +217,12 @@ impl CommonConfig {
         let auth = AuthConfig::read(settings);
         let telemetry = TelemetryConfig::read(settings);
         let limits = LimitsConfig::read(settings, defaults);
+        let sample_every = settings.get(
+            "METRICS_SAMPLE_EVERY",
+            Default::To("5s"),
+            "how often the database and the brokers are asked for what metrics show, such as lag",
+            parse::duration,
+        );
         Some(Self {
             grpc_address: grpc_address?,
             ops_address: ops_address?,
@@ -223,6 +231,7 @@ impl CommonConfig {
             auth: auth?,
             telemetry: telemetry?,
             limits: limits?,
+            sample_every: sample_every?,
         })
     }
 }

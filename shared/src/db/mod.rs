@@ -7,9 +7,11 @@ mod migrate;
 mod pool;
 mod sql;
 mod sqlstate;
+mod transactions;
 
 pub use connect::{Conn, ConnectError, Database};
 pub use error::{Corrupt, Fault, fault};
 pub use migrate::{MigrateError, migrate};
 pub use pool::{Pool, PoolError};
 pub use sql::{Bindable, Fixed, Prepared};
+pub(crate) use transactions::OldestTransaction;

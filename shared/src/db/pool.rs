@@ -1,14 +1,21 @@
 //! A bounded pool of connections for reading. The write path has connections of its own.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use ::deadpool::Status;
 use diesel_async::{
     AsyncPgConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool},
 };
 use futures_util::FutureExt;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
 
 use super::Database;
+use crate::ops::Metrics;
 
 /// How long a read waits for a free connection before the database counts as out of reach.
 const WAIT: Duration = Duration::from_secs(2);
@@ -59,14 +66,37 @@ impl Pool {
         Ok(self.0.get().await?)
     }
 
-    /// How many connections are open, and how many of them are idle.
-    pub fn usage(&self) -> (usize, usize) {
-        let status = self.0.status();
-        (status.size, status.available)
+    /// Shows how it is used, at the moment that metrics are asked for.
+    pub fn show(&self, metrics: &Metrics) {
+        metrics.collector(Usage(self.clone()));
     }
 
     /// Closes all connections; later calls fail.
     pub fn close(&self) {
         self.0.close();
+    }
+}
+
+/// How a pool is used.
+struct Usage(Pool);
+
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Usage")
+    }
+}
+
+impl Collector for Usage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Status { size, available, waiting, .. } = self.0.0.status();
+        let gauge = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+        let help = "Connections for reading that are open, by what they do";
+        let mut connections = encoder.encode_descriptor("db_pool_connections", help, None, MetricType::Gauge)?;
+        for (state, count) in [("in_use", size.saturating_sub(available)), ("idle", available)] {
+            gauge(count).encode(connections.encode_family(&[("state", state)])?)?;
+        }
+        let help = "Reads that wait for a connection";
+        let encoder = encoder.encode_descriptor("db_pool_waiting", help, None, MetricType::Gauge)?;
+        gauge(waiting).encode(encoder)
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
+    error::KafkaResult,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -17,7 +18,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    InboxMetrics, Positions, Subscription, offsets,
+    InboxMetrics, Positions, Subscription,
+    metrics::GroupMetrics,
+    offsets,
     poller::{self, Assignment, Client, Handled, Polled},
 };
 use crate::{
@@ -46,7 +49,7 @@ pub struct Consumer<S: Service> {
     config: ConsumerConfig,
     kafka: KafkaConfig,
     database: Database,
-    metrics: Arc<InboxMetrics>,
+    metrics: GroupMetrics,
     writer: Writer<S>,
     /// Of partitions assigned here.
     positions: Positions,
@@ -55,6 +58,8 @@ pub struct Consumer<S: Service> {
     stopped: BTreeSet<i32>,
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
     held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
+    /// Partitions that nothing holds any more, and that librdkafka has yet to go on with.
+    unresumed: BTreeSet<i32>,
     /// What means nothing to this service and only moves offsets: it goes along with what comes next.
     passed: Vec<Unit<S::Command>>,
     /// Something waits aside.
@@ -93,14 +98,15 @@ impl<S: Service> Consumer<S> {
         kafka: KafkaConfig,
         database: Database,
         commands: Arc<CommandMetrics>,
-        metrics: Arc<InboxMetrics>,
+        metrics: &InboxMetrics,
         outbox: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        metrics.introduce(subscription.group);
+        drop(kafka.requests.client(subscription.group));
+        let metrics = metrics.group(subscription.group);
         let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
         let positions = Positions::new(subscription.group, subscription.topic);
-        let (stopped, held, passed) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+        let (stopped, held, unresumed, passed) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new(), Vec::new());
         let pace = Pace::new(config.pace);
         Self {
             subscription,
@@ -113,6 +119,7 @@ impl<S: Service> Consumer<S> {
             pace,
             stopped,
             held,
+            unresumed,
             passed,
             locked: Spell::default(),
         }
@@ -145,10 +152,11 @@ impl<S: Service> Consumer<S> {
             }
         };
         drop(told);
-        let polling = {
-            let (client, metrics) = (client.clone(), self.metrics.clone());
+        let mut polls = true;
+        let mut polling = {
+            let (client, passed_over) = (client.clone(), self.metrics.passed_over.clone());
             let subscription = self.subscription;
-            tokio::task::spawn_blocking(move || poller::poll(&client, subscription, &metrics))
+            tokio::task::spawn_blocking(move || poller::poll(&client, subscription, &passed_over))
         };
         let mut telling = tokio::time::interval(TOLD_EVERY);
         telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -169,14 +177,26 @@ impl<S: Service> Consumer<S> {
                         tracing::info!(group, times = over.times, lasted = ?over.lasted, "nothing has met a lock for a while");
                     }
                 }
-                _ = trying.tick(), if !self.held.is_empty() => self.retry_held(&client).await,
+                _ = trying.tick(), if !self.held.is_empty() || !self.unresumed.is_empty() => self.retry_held(&client).await,
+                // A bug, unless it was told to stop. Without it nothing comes any more, so this ends, and by that the whole
+                // process, for another to begin anew.
+                ended = &mut polling => {
+                    polls = false;
+                    if !stop.is_cancelled() {
+                        let error = ended.err().map(|error| error.to_string());
+                        tracing::error!(group = self.subscription.group, error, "the thread that polls ended by itself");
+                    }
+                    break;
+                }
             }
         }
         // Nobody listens any more: the poller ends at its next word.
         drop(polled);
         self.settle(&client, Vec::new()).await;
         self.tell(&client, CommitMode::Async);
-        let _ = polling.await;
+        if polls {
+            let _ = polling.await;
+        }
         // Closing waits for the group to be told, and calls back. While the brokers are away that may be for ever.
         let closing = tokio::task::spawn_blocking(move || drop(client));
         if tokio::time::timeout(CLOSING, closing).await.is_err() {
@@ -222,11 +242,11 @@ impl<S: Service> Consumer<S> {
             tracing::info!(group, partition, next, "assigned");
             self.positions.set(partition, next);
             self.forget_passed(partition);
-            self.metrics.next(group, partition, next);
+            self.metrics.assigned(partition, next);
             match stopped {
                 None => {
                     self.stopped.remove(&partition);
-                    self.metrics.stopped(group, partition, false);
+                    self.metrics.stopped(partition, false);
                 }
                 Some(why) => self.stop(client, partition, next, &why),
             }
@@ -241,7 +261,8 @@ impl<S: Service> Consumer<S> {
             self.forget_passed(*partition);
             self.stopped.remove(partition);
             self.held.remove(partition);
-            self.metrics.forget(self.subscription.group, *partition);
+            self.unresumed.remove(partition);
+            self.metrics.revoked(*partition);
         }
     }
 
@@ -307,7 +328,7 @@ impl<S: Service> Consumer<S> {
                         handled += 1;
                     }
                     UnitOutcome::Fenced => {
-                        self.metrics.fenced(self.subscription.group);
+                        self.metrics.fenced();
                         fenced.insert(at.partition);
                         waiting.push(Waiting { unit, span });
                     }
@@ -347,9 +368,9 @@ impl<S: Service> Consumer<S> {
                     UnitOutcome::Before(_) | UnitOutcome::RequestIdReused | UnitOutcome::Again => {}
                 }
             }
-            self.metrics.handled(self.subscription.group, handled);
+            self.metrics.handled(handled);
             for (partition, next) in self.positions.all() {
-                self.metrics.next(self.subscription.group, partition, next);
+                self.metrics.next(partition, next);
             }
             if !fenced.is_empty() && !self.read_again(&fenced).await {
                 return;
@@ -391,7 +412,17 @@ impl<S: Service> Consumer<S> {
         for (partition, waiting) in std::mem::take(&mut self.held) {
             self.execute(client, waiting).await;
             if !self.held.contains_key(&partition) && !self.stopped.contains(&partition) {
-                let _ = client.resume(&self.list([partition]));
+                self.unresumed.insert(partition);
+            }
+        }
+        for partition in self.unresumed.clone() {
+            let list = self.list([partition]);
+            match client.resume(&list).and_then(|()| each(&list)) {
+                Ok(()) => {
+                    self.unresumed.remove(&partition);
+                }
+                // Or nothing more of it would ever come. It is tried again as long as the partition is ours.
+                Err(error) => tracing::warn!(group = self.subscription.group, partition, %error, "can't resume yet"),
             }
         }
     }
@@ -400,14 +431,16 @@ impl<S: Service> Consumer<S> {
     fn stop(&mut self, client: &Client<S::Command>, partition: i32, offset: i64, why: &str) {
         let Subscription { group, topic, .. } = self.subscription;
         tracing::error!(group, topic, partition, offset, why, "a message can't be handled: its partition stops here");
-        self.metrics.stopped(group, partition, true);
+        self.metrics.stopped(partition, true);
+        self.unresumed.remove(&partition);
         self.stopped.insert(partition);
         self.held.remove(&partition);
         self.pause(client, partition);
     }
 
     fn pause(&self, client: &Client<S::Command>, partition: i32) {
-        if let Err(error) = client.pause(&self.list([partition])) {
+        let list = self.list([partition]);
+        if let Err(error) = client.pause(&list).and_then(|()| each(&list)) {
             // Not assigned any more, for one: then nothing of it comes any more either.
             tracing::warn!(group = self.subscription.group, partition, %error, "can't pause");
         }
@@ -433,4 +466,9 @@ impl<S: Service> Consumer<S> {
             tracing::debug!(group = self.subscription.group, %error, "Kafka was not told of the offsets");
         }
     }
+}
+
+/// What became of each partition of a list: a call about many goes well if it fails for all of them.
+fn each(list: &TopicPartitionList) -> KafkaResult<()> {
+    list.elements().iter().try_for_each(|element| element.error())
 }

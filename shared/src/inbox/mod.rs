@@ -5,12 +5,14 @@
 //! service's `react` does.
 
 mod consumer;
+mod lag;
 mod metrics;
 mod offsets;
 mod poller;
 mod positions;
 
 pub use consumer::{Consumer, ConsumerConfig};
+pub(crate) use lag::lag;
 pub use metrics::InboxMetrics;
 pub(crate) use positions::Positions;
 

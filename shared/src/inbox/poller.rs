@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -18,12 +19,12 @@ use rdkafka::{
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConsumerConfig, Delivery, InboxMetrics, Subscription, offsets};
+use super::{ConsumerConfig, Delivery, Subscription, offsets};
 use crate::{
     backoff::Backoff,
     command::{At, Envelope, Unit},
     db::Database,
-    kafka::{Complaints, KafkaConfig, trace_of},
+    kafka::{Complaints, KafkaConfig, Requests, trace_of},
     telemetry::{Record, Span, Spell},
 };
 
@@ -78,6 +79,7 @@ pub(super) struct Rebalancer<C> {
     fresh: Mutex<Vec<i32>>,
     stop: CancellationToken,
     complaints: Complaints,
+    requests: Requests,
     /// The topic isn't there.
     missing: Spell,
 }
@@ -109,6 +111,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         fresh: Mutex::default(),
         stop,
         complaints: Complaints::of(subscription.group),
+        requests: kafka.requests.client(subscription.group),
         missing: Spell::default(),
     };
     let client: Client<C> = kafka
@@ -136,13 +139,13 @@ pub(super) fn subscribe<C: Send + 'static>(
 }
 
 /// Polls until it is told to stop or nobody listens any more. Blocks its thread.
-pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Subscription<C>, metrics: &InboxMetrics) {
+pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Subscription<C>, passed_over: &Counter) {
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
         context.complaints.watch();
         let poll = |wait| {
             let polled = client.poll(wait)?;
-            Some(polled.map(|message| handle(&message, subscription, metrics)))
+            Some(polled.map(|message| handle(&message, subscription, passed_over)))
         };
         let messages = gather(&context.fresh, poll, |error| context.complain(client, &error));
         if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
@@ -175,7 +178,7 @@ fn gather<C>(
     messages
 }
 
-fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metrics: &InboxMetrics) -> Handled<C> {
+fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passed_over: &Counter) -> Handled<C> {
     let at = At { partition: message.partition(), offset: message.offset() };
     let key = message.key().unwrap_or_default();
     let record = Record {
@@ -187,11 +190,11 @@ fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, metri
     };
     let span = Span::process(&trace_of(message.headers()), record);
     let delivery = Delivery { key, payload: message.payload().unwrap_or_default(), trace: span.context() };
-    // A panic in here would end this thread, and with it the consumer, in silence.
+    // A panic in here would end this thread, and with it the process.
     let unit = match catch_unwind(AssertUnwindSafe(|| (subscription.react)(&delivery))) {
         Ok(Ok(commands)) => {
             if commands.is_empty() {
-                metrics.passed_over(subscription.group);
+                passed_over.inc();
             }
             let envelope = |command| Envelope::new(command, span.context().clone());
             Ok(Unit { commands: commands.into_iter().map(envelope).collect(), at: Some(at) })
@@ -209,6 +212,10 @@ impl<C: Send + 'static> ClientContext for Rebalancer<C> {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.complaints.error(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.requests.count(statistics);
     }
 }
 

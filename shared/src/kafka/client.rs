@@ -2,6 +2,8 @@
 
 use rdkafka::ClientConfig;
 
+use super::requests::{KafkaMetrics, TOLD_EVERY_MS};
+
 /// `host:port` of some brokers, separated by commas.
 pub type Brokers = String;
 
@@ -14,6 +16,8 @@ pub struct KafkaConfig {
     pub prefix: String,
     /// What brokers see this client as.
     pub client_id: String,
+    /// What its clients' requests are counted by.
+    pub requests: KafkaMetrics,
 }
 
 impl KafkaConfig {
@@ -40,7 +44,8 @@ impl KafkaConfig {
             .set("socket.nagle.disable", "true")
             .set("topic.metadata.refresh.interval.ms", "60000")
             // Local brokers may resolve to both families and listen on one.
-            .set("broker.address.family", "any");
+            .set("broker.address.family", "any")
+            .set("statistics.interval.ms", TOLD_EVERY_MS);
         config
     }
 }

@@ -8,6 +8,7 @@ use rdkafka::{
     error::KafkaError,
 };
 
+use super::Requests;
 use crate::telemetry::Spell;
 
 /// A client's complaints: its errors and what it logs as such, which say the same twice, are one thing to be told of.
@@ -51,7 +52,15 @@ impl Complaints {
 }
 
 /// For a client whose errors are given to whoever asked.
-pub(crate) struct Asking;
+#[derive(Default)]
+pub(crate) struct Asking(Option<Requests>);
+
+impl Asking {
+    /// One that lasts, so that its requests are counted.
+    pub(crate) fn counted(requests: Requests) -> Self {
+        Self(Some(requests))
+    }
+}
 
 impl ClientContext for Asking {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -60,6 +69,12 @@ impl ClientContext for Asking {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "asking Kafka");
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(requests) = &self.0 {
+            requests.count(statistics);
+        }
     }
 }
 

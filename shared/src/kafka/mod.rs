@@ -7,6 +7,7 @@ mod cloud_event;
 mod complaints;
 mod murmur2;
 mod producer;
+mod requests;
 mod topic;
 
 pub use client::{Brokers, KafkaConfig};
@@ -14,5 +15,7 @@ pub use cloud_event::CloudEvent;
 pub(crate) use cloud_event::trace_of;
 pub(crate) use complaints::{Asking, Complaints};
 pub use murmur2::partition_of;
-pub(crate) use producer::{BatchProducer, Record, SendError};
+pub(crate) use producer::{BatchProducer, PRODUCER, Record, SendError};
+pub use requests::KafkaMetrics;
+pub(crate) use requests::Requests;
 pub use topic::{TopicConfig, TopicError, ensure_topic, partition_count};

@@ -15,7 +15,10 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-use super::{Complaints, KafkaConfig};
+use super::{Complaints, KafkaConfig, Requests};
+
+/// What logs and metrics call it.
+pub(crate) const PRODUCER: &str = "producer";
 
 /// A message to be sent.
 pub(crate) struct Record<'a> {
@@ -54,15 +57,22 @@ impl Latch {
     }
 }
 
-struct Context(Complaints);
+struct Context {
+    complaints: Complaints,
+    requests: Requests,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        self.0.log(level, facility, text);
+        self.complaints.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
+        self.complaints.error(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.requests.count(statistics);
     }
 }
 
@@ -86,6 +96,7 @@ pub(crate) enum SendError {
 impl BatchProducer {
     /// `most` is how many messages may be under way at once.
     pub(crate) fn new(kafka: &KafkaConfig, topic: &str, most: usize) -> KafkaResult<Self> {
+        let context = Context { complaints: Complaints::of(PRODUCER), requests: kafka.requests.client(PRODUCER) };
         let producer = kafka
             .client()
             .set("enable.idempotence", "true")
@@ -100,7 +111,7 @@ impl BatchProducer {
             .set("compression.type", "none")
             .set("queue.buffering.max.messages", most.max(1).to_string())
             .set("queue.buffering.max.kbytes", "1048576")
-            .create_with_context(Context(Complaints::of("producer")))?;
+            .create_with_context(context)?;
         Ok(Self { producer, topic: topic.to_owned() })
     }
 
@@ -138,7 +149,7 @@ impl BatchProducer {
 
     /// To be called every now and then: tells when Kafka is well again.
     pub(crate) fn watch(&self) {
-        self.producer.context().0.watch();
+        self.producer.context().complaints.watch();
     }
 
     /// The error after which librdkafka sends nothing more, if there was one.

@@ -45,7 +45,7 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
     if let Some(partitions) = partition_count(kafka, &topic).await? {
         return Ok(partitions);
     }
-    let admin: AdminClient<Asking> = kafka.client().create_with_context(Asking)?;
+    let admin: AdminClient<Asking> = kafka.client().create_with_context(Asking::default())?;
     let new = NewTopic::new(&topic, config.partitions, TopicReplication::Fixed(config.replication))
         // The topics are the system's memory: nothing is ever dropped from them.
         .set("cleanup.policy", "delete")
@@ -76,7 +76,7 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
 ///
 /// No broker answered within 5 s.
 pub async fn partition_count(kafka: &KafkaConfig, topic: &str) -> Result<Option<i32>, TopicError> {
-    let client: BaseConsumer<Asking> = kafka.client().create_with_context(Asking)?;
+    let client: BaseConsumer<Asking> = kafka.client().create_with_context(Asking::default())?;
     let topic = topic.to_owned();
     let count = tokio::task::spawn_blocking(move || {
         let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;

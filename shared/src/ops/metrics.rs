@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::{
+    collector::Collector,
     encoding::text,
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry},
@@ -41,6 +42,11 @@ impl Metrics {
     /// Adds a histogram with these upper bounds.
     pub fn histogram(&self, name: &str, help: &str, buckets: impl IntoIterator<Item = f64>) -> Histogram {
         self.register(name, help, Histogram::new(buckets))
+    }
+
+    /// Adds what is looked up when metrics are shown: it must be cheap, and wait for nothing.
+    pub fn collector(&self, collector: impl Collector) {
+        self.registry().register_collector(Box::new(collector));
     }
 
     /// All of them in OpenMetrics' text format, as they are now.

@@ -3,7 +3,10 @@
 //! It only tells. It changes nothing, and shows no setting, no secret and no user's data.
 
 mod metrics;
+mod sampler;
 mod server;
 
 pub use metrics::{Metrics, batches, seconds};
+pub use sampler::Sample;
+pub(crate) use sampler::Sampler;
 pub use server::serve;

@@ -1,6 +1,6 @@
 //! What a relay tells of itself.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::metrics::{
     counter::Counter,
@@ -20,6 +20,8 @@ pub struct OutboxMetrics {
     age: Histogram,
     holder: Gauge,
     failures: Counter,
+    waiting: Gauge,
+    waiting_since: Gauge<f64, AtomicU64>,
 }
 
 impl OutboxMetrics {
@@ -35,11 +37,22 @@ impl OutboxMetrics {
             ),
             holder: metrics.gauge("outbox_lease_held", "1 if this process publishes"),
             failures: metrics.counter("outbox_failures", "Times that the relay had to begin anew"),
+            waiting: metrics.gauge("outbox_lag_events", "Events that wait to be published; counted up to 100,000"),
+            waiting_since: metrics.register(
+                "outbox_lag_seconds",
+                "For how long the oldest event has waited to be published",
+                Gauge::default(),
+            ),
         }
     }
 
     pub(super) fn leading(&self, leading: bool) {
         self.holder.set(i64::from(leading));
+    }
+
+    pub(super) fn waiting(&self, events: i64, seconds: f64) {
+        self.waiting.set(events);
+        self.waiting_since.set(seconds.max(0.0));
     }
 
     pub(super) fn failed(&self) {

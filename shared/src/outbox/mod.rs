@@ -7,12 +7,14 @@
 mod append;
 mod cursor;
 mod difference;
+mod lag;
 mod lease;
 mod metrics;
 mod partitions;
 mod relay;
 
 pub(crate) use append::append;
+pub(crate) use lag::OutboxLag;
 pub use metrics::OutboxMetrics;
 pub use partitions::{ensure_partitions, keep_partitions};
 pub use relay::{Relay, RelayConfig};

@@ -22,7 +22,8 @@ use crate::{
     backoff::Backoff,
     db::{Conn, Database, Fixed, Prepared},
     kafka::{
-        BatchProducer, CloudEvent, KafkaConfig, Record, SendError, TopicConfig, TopicError, ensure_topic, partition_of,
+        BatchProducer, CloudEvent, KafkaConfig, PRODUCER, Record, SendError, TopicConfig, TopicError, ensure_topic,
+        partition_of,
     },
     pace::Pace,
     telemetry::{Span, TraceContext},
@@ -122,6 +123,8 @@ struct Leader<'a> {
 impl Relay {
     /// `wake` is what this process's writers notify.
     pub fn new(config: RelayConfig, database: Database, wake: Arc<Notify>, metrics: Arc<OutboxMetrics>) -> Self {
+        // So that its requests read 0 before it has led.
+        drop(config.kafka.requests.client(PRODUCER));
         Self { config, database, wake, metrics, holder: Uuid::now_v7() }
     }
 

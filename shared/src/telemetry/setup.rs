@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    panic::PanicHookInfo,
     time::Duration,
 };
 
@@ -67,7 +68,14 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry
     if exporter.is_some() {
         span::export(config.sampler);
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { exporter })
+}
+
+/// A panic is a line like any other: what Rust itself prints is several, which no machine reads.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(panic = panic.payload_as_str(), location, "panicked");
 }
 
 impl Telemetry {

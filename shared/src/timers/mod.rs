@@ -4,11 +4,19 @@
 //! replica has claimed (`FOR UPDATE SKIP LOCKED`), in the very transaction that does what they are about, so that a
 //! timer has fired exactly when its effects are committed. What is due is told by the database's clock.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
-use diesel::QueryResult;
+use diesel::{
+    QueryResult, QueryableByName,
+    sql_types::{BigInt, Double},
+};
 use diesel_async::AsyncPgConnection;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +26,7 @@ use crate::{
     clock::{self, Timestamp},
     command::{CommandMetrics, Domain, Service, Writer},
     db::Database,
-    ops::Metrics,
+    ops::{Metrics, Sample},
     telemetry::{Span, TraceContext},
 };
 
@@ -29,6 +37,20 @@ pub trait Timed: Service {
         conn: &AsyncPgConnection,
         limit: i64,
     ) -> impl Future<Output = QueryResult<Vec<Due<Self::Command>>>> + Send;
+
+    /// How many timers are due, locked or not, counted up to `limit`, and how late the latest of them is.
+    fn overdue(conn: &AsyncPgConnection, limit: i64) -> impl Future<Output = QueryResult<Overdue>> + Send;
+}
+
+/// Timers whose time has come, and that have not fired.
+#[derive(Clone, Copy, Debug, QueryableByName)]
+pub struct Overdue {
+    /// How many.
+    #[diesel(sql_type = BigInt)]
+    pub due: i64,
+    /// For how many seconds the one that has waited longest has been due, by the database's clock; 0 if there is none.
+    #[diesel(sql_type = Double)]
+    pub late: f64,
 }
 
 /// A timer that is due.
@@ -46,7 +68,8 @@ pub struct Due<C> {
 pub struct TimerMetrics {
     fired: Counter,
     lateness: Histogram,
-    claimed: Gauge,
+    due: Gauge,
+    late: Gauge<f64, AtomicU64>,
 }
 
 impl TimerMetrics {
@@ -59,7 +82,13 @@ impl TimerMetrics {
                 "From the time a timer was due to its commit",
                 [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0],
             ),
-            claimed: metrics.gauge("timers_last_claim", "Timers that the last look found due"),
+            due: metrics
+                .gauge("timers_due", "Timers whose time has come and that have not fired; counted up to 10,000"),
+            late: metrics.register(
+                "timers_late_seconds",
+                "How late the latest of the timers is that are due",
+                Gauge::default(),
+            ),
         }
     }
 
@@ -70,6 +99,33 @@ impl TimerMetrics {
             self.fired.inc();
             self.lateness.observe((now - at).to_std().unwrap_or(Duration::ZERO).as_secs_f64());
         }
+    }
+}
+
+/// Shows what is due and has not fired.
+pub(crate) struct OverdueSample<S> {
+    metrics: Arc<TimerMetrics>,
+    service: PhantomData<fn() -> S>,
+}
+
+impl<S> OverdueSample<S> {
+    pub(crate) fn new(metrics: Arc<TimerMetrics>) -> Self {
+        Self { metrics, service: PhantomData }
+    }
+}
+
+/// More than this are not counted: it is bad enough, and counting costs.
+const COUNTED: i64 = 10_000;
+
+impl<S: Timed> Sample for OverdueSample<S> {
+    fn take<'a>(&'a self, conn: &'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<()>> {
+        async {
+            let Overdue { due, late } = S::overdue(conn, COUNTED).await?;
+            self.metrics.due.set(due);
+            self.metrics.late.set(late);
+            Ok(())
+        }
+        .boxed()
     }
 }
 
@@ -129,7 +185,6 @@ impl<S: Timed> Timers<S> {
             };
             match self.writer.execute_due(most, &self.metrics, self.following.as_deref()).await {
                 Ok(fired) => {
-                    self.metrics.claimed.set(i64::try_from(fired).unwrap_or(i64::MAX));
                     backoff = Backoff::new();
                     // As many as could be: there may be more.
                     if fired < most {

@@ -111,6 +111,8 @@ pub enum Refusal {
 }
 
 impl command::Refusal for Refusal {
+    const REASONS: &'static [&'static str] = &["NOT_FOUND", "NOT_THE_OWNER", "LIMIT_REACHED", "NOT_UPWARDS"];
+
     fn reason(&self) -> &'static str {
         match self {
             Self::NotFound => "NOT_FOUND",

@@ -1,9 +1,11 @@
 //! Events in and out: what this service makes of what others ask, and how it tells others of its own. Knows protobuf,
 //! and decides nothing.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use shared::{
-    command::{Message, Publish},
+    command::{Message, Milestone, Milestones, Publish},
     inbox::{Delivery, Undecodable},
     version::Version,
     wire,
@@ -17,9 +19,24 @@ use crate::{
 /// A payload that no code is prepared for: reading it panics.
 pub const UNREADABLE: &[u8] = b"panic";
 
+/// A payload that reading panics over with something that can't even be dropped: no code survives that.
+pub const DEADLY: &[u8] = b"panic and die";
+
+struct Deadly;
+
+impl Drop for Deadly {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "asked to");
+    }
+}
+
 /// What others ask of a counter.
 pub fn react_to_commands(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undecodable> {
     assert!(delivery.payload != UNREADABLE, "asked to");
+    #[allow(clippy::panic, reason = "a trap")]
+    if delivery.payload == DEADLY {
+        std::panic::panic_any(Deadly);
+    }
     let asked = CounterCommand::decode(delivery.payload)?;
     let id = wire::id("counter_id", &asked.counter_id)?;
     Ok(match asked.change {
@@ -51,6 +68,21 @@ impl Publish for Counters {
             change: Some(change),
         };
         Some(Message { key: counter.id.to_string(), kind, payload: payload.encode_to_vec() })
+    }
+
+    const MILESTONES: Option<Milestones> = Some(Milestones {
+        metric: "counter_life_seconds",
+        help: "From a counter's beginning to what became of it; nobody looks at the time",
+        outcomes: &["created", "incremented", "reset"],
+    });
+
+    fn milestone(_: &Option<Counter>, event: &Event) -> Option<Milestone> {
+        let outcome = match event {
+            Event::Created(_) => "created",
+            Event::Reset => "reset",
+            Event::Incremented { .. } => "incremented",
+        };
+        Some(Milestone { outcome, after: Duration::ZERO })
     }
 }
 

@@ -11,7 +11,7 @@ use shared::{
     command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Fixed, Prepared},
     grpc::Page,
-    timers::{Due, Timed},
+    timers::{Due, Overdue, Timed},
     user::UserId,
     version::Version,
 };
@@ -89,8 +89,16 @@ impl Fixed for Save {
 struct ClaimDue;
 impl Fixed for ClaimDue {
     const SQL: &'static str = "\
-        SELECT id, resets_at FROM counters WHERE resets_at <= clock_timestamp() \
+        SELECT id, resets_at FROM counters WHERE resets_at <= statement_timestamp() \
         ORDER BY resets_at LIMIT $1 FOR UPDATE SKIP LOCKED";
+}
+
+struct CountOverdue;
+impl Fixed for CountOverdue {
+    const SQL: &'static str = "\
+        SELECT count(*) AS due, coalesce(extract(epoch FROM statement_timestamp() - min(at)), 0)::float8 AS late \
+        FROM (SELECT resets_at AS at FROM counters WHERE resets_at <= statement_timestamp() \
+            ORDER BY resets_at LIMIT $1) AS due";
 }
 
 #[derive(QueryableByName)]
@@ -108,6 +116,10 @@ impl Timed for Counters {
         let due =
             |row: DueRow| Due { command: Command::Reset(CounterId::from_uuid(row.id)), at: row.resets_at, trace: None };
         Ok(rows.into_iter().map(due).collect())
+    }
+
+    async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
+        Prepared::<CountOverdue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).get_result(&mut &*conn).await
     }
 }
 

@@ -36,6 +36,26 @@ impl Delay {
         Self::of_row(world, "payments", "accounts", "order_id", order_id).await
     }
 
+    /// Expiration does nothing more about the timer of this order. It must have heard of it.
+    ///
+    /// # Errors
+    ///
+    /// It hasn't, or its database can't be reached.
+    pub async fn of_timer(world: &World, order_id: &str) -> Result<Self> {
+        Self::of_row(world, "expiration", "expirations", "order_id", order_id).await
+    }
+
+    /// The relay of a service can neither take nor keep its lease.
+    ///
+    /// # Errors
+    ///
+    /// The service's database can't be reached.
+    pub async fn of_relay(world: &World, service: &str) -> Result<Self> {
+        let (client, tasks) = connect(world, service).await?;
+        client.batch_execute("BEGIN; SELECT FROM outbox_cursor FOR UPDATE").await?;
+        Ok(Self { client, _connection: tasks })
+    }
+
     async fn of_row(world: &World, service: &str, table: &str, key: &str, id: &str) -> Result<Self> {
         let (client, tasks) = connect(world, service).await?;
         client.batch_execute("BEGIN").await?;
@@ -68,13 +88,26 @@ pub async fn times_asked(world: &World, order_id: &str) -> Result<i64> {
     Ok(row.get::<_, Option<i64>>(0).unwrap_or_default())
 }
 
+/// A connection of the superuser's, to no service's database.
+///
+/// # Errors
+///
+/// The server can't be reached.
+pub async fn superuser(world: &World) -> Result<(Client, JoinSet<()>)> {
+    open(&world.stack().shared_servers().postgres_url).await
+}
+
 /// A connection to a service's database, which lives as long as its task does.
 ///
 /// # Errors
 ///
 /// It can't be reached.
 pub async fn connect(world: &World, service: &str) -> Result<(Client, JoinSet<()>)> {
-    let (client, connection) = tokio_postgres::connect(world.replica(service, 0)?.database_url(), NoTls).await?;
+    open(world.replica(service, 0)?.database_url()).await
+}
+
+async fn open(url: &str) -> Result<(Client, JoinSet<()>)> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     let mut tasks = JoinSet::new();
     // Its error is the client's, too.
     tasks.spawn(async { drop(connection.await) });

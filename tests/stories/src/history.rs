@@ -107,7 +107,7 @@ pub(crate) fn full_name(world: &World, topic: &str) -> String {
 }
 
 /// A client of the world's broker.
-pub(crate) fn client(world: &World) -> ClientConfig {
+pub fn client(world: &World) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &world.stack().shared_servers().kafka_brokers)

@@ -10,7 +10,7 @@
 //!   [`tampering`] changes facts behind the services' backs;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
 //! - [`collector`] is where traces go, [`jaeger`] where they may be looked at, and [`unheard`] are collectors that take
-//!   nothing; [`program`] runs a service by hand.
+//!   nothing; [`metrics`] is what services show of themselves, and what Prometheus makes of it; [`program`] runs a service by hand.
 
 pub mod audit;
 pub mod collector;
@@ -23,6 +23,7 @@ pub mod history;
 pub mod jaeger;
 pub mod killing;
 pub mod ledger;
+pub mod metrics;
 pub mod program;
 pub mod record;
 pub mod tampering;

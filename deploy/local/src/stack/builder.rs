@@ -18,6 +18,7 @@ use crate::keys::{self, Signer};
 use crate::ports::{self, Port};
 use crate::postgres::{self, Postgres, PostgresConfig};
 use crate::process::{Process, Spec};
+use crate::prometheus::{self, Prometheus, PrometheusConfig};
 use crate::ready::Readiness;
 use crate::sandbox::{self, Sandbox, SandboxConfig};
 use crate::scratch::Scratch;
@@ -43,6 +44,7 @@ pub struct StackBuilder {
     fixed_ports: Option<FixedPorts>,
     shared: Option<SharedServers>,
     jaeger: Option<PathBuf>,
+    prometheus: Option<(PathBuf, u32)>,
     state: Option<(PathBuf, PathBuf)>,
 }
 
@@ -102,6 +104,12 @@ impl StackBuilder {
         self
     }
 
+    /// Has a Prometheus of its own, this program, to which everything happens so many times as fast as in real life.
+    pub fn prometheus(mut self, program: impl Into<PathBuf>, haste: u32) -> Self {
+        self.prometheus = Some((program.into(), haste));
+        self
+    }
+
     /// The services see this process's environment.
     pub fn inherit_env(mut self) -> Self {
         self.inherit_env = true;
@@ -148,6 +156,9 @@ impl StackBuilder {
         }
         if self.jaeger.is_some() {
             wanted.extend([jaeger::API_PORT, jaeger::OTLP_PORT, jaeger::AGENT_PORT].map(|port| (port, "Jaeger")));
+        }
+        if self.prometheus.is_some() {
+            wanted.push((prometheus::PORT, "Prometheus"));
         }
         if self.gateway {
             wanted.extend([(GATEWAY_PORT, "the gateway"), (GATEWAY_ADMIN_PORT, "the gateway")]);
@@ -203,8 +214,24 @@ impl StackBuilder {
             true => Some(self.create_gateway(tools, &services, jaeger.as_ref(), &dir, &keys).await?),
             false => None,
         };
+        let prometheus =
+            self.prometheus.as_ref().map(|(program, haste)| self.create_prometheus(program, *haste, &services, &dir));
+        let prometheus = prometheus.transpose()?;
         let (postgres, kafka) = own.unzip();
-        Ok(Stack { gateway, services, sandbox, jaeger, kafka, postgres, servers, signer, prefix, dir, temporary })
+        Ok(Stack {
+            prometheus,
+            gateway,
+            services,
+            sandbox,
+            jaeger,
+            kafka,
+            postgres,
+            servers,
+            signer,
+            prefix,
+            dir,
+            temporary,
+        })
     }
 
     fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
@@ -228,6 +255,17 @@ impl StackBuilder {
             api: self.port(jaeger::API_PORT)?,
             otlp: self.port(jaeger::OTLP_PORT)?,
             agent: self.port(jaeger::AGENT_PORT)?,
+        })
+    }
+
+    fn create_prometheus(&self, program: &Path, haste: u32, services: &[Service], dir: &Path) -> Result<Prometheus> {
+        Prometheus::create(PrometheusConfig {
+            program: program.to_owned(),
+            dir: dir.join("prometheus"),
+            log: dir.join("logs/prometheus.log"),
+            port: self.port(prometheus::PORT)?,
+            targets: services.iter().map(|service| (service.name(), service.ops())).collect(),
+            haste,
         })
     }
 

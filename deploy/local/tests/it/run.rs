@@ -92,6 +92,14 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
         shown.iter().any(|line| line.starts_with("Jaeger ") && line.contains(&jaeger)),
         "{jaeger} isn't in {shown:#?}"
     );
+    let prometheus = match tools().fetched_prometheus() {
+        Some(_) => format!("http://127.0.0.1:{}/alerts", 9090 + offset),
+        None => "`make prometheus` fetches it".to_owned(),
+    };
+    assert!(
+        shown.iter().any(|line| line.starts_with("Prometheus ") && line.contains(&prometheus)),
+        "{prometheus} isn't in {shown:#?}"
+    );
     let env = checkout.env_of_tickets();
     assert_eq!(env["DATABASE_URL"], format!("postgres://tickets@127.0.0.1:{}/tickets", 5433 + offset));
 

@@ -3,7 +3,7 @@
 
 use engine_tests::{
     domain::{CounterId, PANICS},
-    events::UNREADABLE,
+    events::{DEADLY, UNREADABLE},
 };
 
 use crate::support::{Consuming, Db, Topics, add, awaited, lock, metric, unknown, until};
@@ -147,6 +147,19 @@ impl<T: prost::Message> Encode for T {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_panics_its_reader_stops_its_partition_there() {
     stops_at(|_| UNREADABLE.to_vec()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_thread_dies_ends_rather_than_fall_silent() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    topics.make_asked().await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    put(&topics, 0, 10).await;
+    eventually(&db, 10).await;
+    topics.put([(0, CounterId::new().to_string(), DEADLY.to_vec())]).await;
+    // The engine ends the whole process by that, as by any part that ends.
+    consumer.ended().await;
+    assert_eq!(offset(&db, 0).await, 10, "the message is still to be handled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

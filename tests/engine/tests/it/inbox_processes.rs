@@ -1,8 +1,8 @@
 //! From Kafka to the database, by processes that are killed or stopped in their tracks.
 
-use engine_tests::domain::CounterId;
+use engine_tests::{domain::CounterId, events::DEADLY};
 
-use crate::support::{Db, Random, Replica, Topics, add, until};
+use crate::support::{Db, Random, Replica, Topics, add, awaited, until};
 
 async fn sum(db: &Db) -> i64 {
     db.number("SELECT coalesce(sum(value), 0) FROM counters").await
@@ -70,4 +70,22 @@ async fn a_consumer_that_slept_past_its_session_is_fenced_and_repeats_nothing() 
         let next = format!("SELECT next_offset FROM inbox_offsets WHERE partition = {partition}");
         assert_eq!(db.number(&next).await, 2000);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_consumer_dies_says_so_in_lines_for_machines_and_ends_for_another_to_begin() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    topics.make_asked().await;
+    let replica = Replica::of(&db.url, &topics, &[]);
+    replica.process.start().await.unwrap();
+    topics.put([(0, CounterId::new().to_string(), DEADLY.to_vec())]).await;
+    let ended = awaited("the process to end by itself", replica.process.ended()).await.unwrap();
+    assert_eq!(ended.code(), Some(1), "{}", replica.process.log_tail());
+    let log = std::fs::read_to_string(replica.process.log()).unwrap();
+    let said: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for message in ["panicked", "the thread that polls ended by itself", "ending"] {
+        assert!(said.iter().any(|line| line["message"] == message && line["level"] == "ERROR"), "{message}?\n{log}");
+    }
+    // The last word is for whoever has started it.
+    assert_eq!(log.lines().count(), said.len() + 1, "{log}");
 }

@@ -294,3 +294,51 @@ async fn the_outbox_has_partitions_for_days_ahead_whoever_makes_them() {
     writing.done(create(CounterId::new())).await;
     writing.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_published_is_counted_wherever_the_cursor_is() {
+    // Given a replica that may not publish, for somebody who is long gone has the lease.
+    let (db, topics) = (Db::new().await, Topics::new());
+    let held = "UPDATE outbox_cursor SET holder = gen_random_uuid(), expires_at = 'infinity'";
+    db.sql.batch_execute(held).await.unwrap();
+    let replica = Replica::of(&db.url, &topics, &[("METRICS_SAMPLE_EVERY", "50ms")]);
+    replica.process.start().await.unwrap();
+    let waiting = async |expected: f64| {
+        until(
+            "the outbox to be counted",
+            async || replica.metric("outbox_lag_events").await,
+            |events| *events == Some(expected),
+        )
+        .await;
+    };
+    waiting(0.0).await;
+
+    // When events are written, one of them by a transaction that was under way when all before it had been published.
+    let (late, _connection) = db.session().await;
+    let event = "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) \
+                 VALUES (gen_random_uuid(), 'test', gen_random_uuid()::text, \
+                     '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00', '')";
+    late.batch_execute(&format!("BEGIN; {event}")).await.unwrap();
+    db.sql.batch_execute("UPDATE outbox_cursor SET published = pg_current_snapshot()").await.unwrap();
+    waiting(0.0).await;
+    late.batch_execute("COMMIT").await.unwrap();
+    waiting(1.0).await;
+    for _ in 0..40 {
+        db.sql.batch_execute(event).await.unwrap();
+    }
+    waiting(41.0).await;
+    let aged = async || replica.metric("outbox_lag_seconds").await;
+    until("what waits to grow old", aged, |age| age.is_some_and(|age| age > 0.2)).await;
+
+    // When half of a large difference has been worked off.
+    let half = "UPDATE outbox_cursor SET target = pg_current_snapshot(), \
+                published_seq = (SELECT seq FROM outbox ORDER BY seq LIMIT 1 OFFSET 19)";
+    db.sql.batch_execute(half).await.unwrap();
+    waiting(21.0).await;
+
+    // Then nothing waits once it can be published.
+    db.sql.batch_execute("UPDATE outbox_cursor SET expires_at = '-infinity'").await.unwrap();
+    waiting(0.0).await;
+    assert_eq!(replica.metric("outbox_lag_seconds").await, Some(0.0));
+    assert_eq!(replica.metric("outbox_published_total").await, Some(21.0));
+}

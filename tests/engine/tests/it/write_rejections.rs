@@ -56,6 +56,9 @@ async fn what_the_database_rejects_is_found_by_halving_and_the_rest_commits() {
         }
     }
     assert!(metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#) > Some(5.0));
+    let reached = |outcome| metric(&writing.metrics, &format!("counter_life_seconds_count{{outcome=\"{outcome}\"}}"));
+    assert_eq!(reached("created"), Some(320.0));
+    assert_eq!(reached("incremented"), Some(250.0), "however often a command was decided, what is committed counts");
     assert_eq!(metric(&writing.metrics, r#"write_faults_total{lane="calls"}"#), Some(0.0), "nothing was retried");
     db.assert_versions_have_no_gap().await;
     writing.stop().await;

@@ -1,6 +1,7 @@
 //! The specification, told as stories. Each has a world of its own; see the crate for what that is.
 
 mod absences;
+mod alerts;
 mod api;
 mod audit;
 mod crashes;
@@ -13,6 +14,9 @@ mod jaeger;
 mod kafka;
 mod killing;
 mod lives;
+mod logs;
+mod looks;
+mod metrics;
 mod money;
 mod money_crashes;
 mod money_expiring;

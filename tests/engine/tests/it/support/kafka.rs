@@ -15,7 +15,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     producer::{FutureProducer, FutureRecord},
 };
-use shared::kafka::{KafkaConfig, TopicConfig, ensure_topic, partition_count};
+use shared::kafka::{KafkaConfig, KafkaMetrics, TopicConfig, ensure_topic, partition_count};
 use uuid::Uuid;
 
 use super::{awaited, database::server};
@@ -38,7 +38,12 @@ impl Topics {
 
     pub fn on(brokers: &str) -> Self {
         let prefix = format!("e{}.", Uuid::new_v4().simple());
-        let config = KafkaConfig { brokers: brokers.to_owned(), prefix, client_id: "test".to_owned() };
+        let config = KafkaConfig {
+            brokers: brokers.to_owned(),
+            prefix,
+            client_id: "test".to_owned(),
+            requests: KafkaMetrics::default(),
+        };
         Self { config, new_topic: TopicConfig { partitions: 3, replication: 1 } }
     }
 

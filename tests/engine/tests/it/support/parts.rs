@@ -46,7 +46,7 @@ impl Writing {
 
     pub fn waking(database: &Database, limits: LaneConfig, outbox: Arc<Notify>) -> Self {
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-        let commands = Arc::new(CommandMetrics::new(&metrics));
+        let commands = Arc::new(CommandMetrics::of::<Counters>(&metrics));
         let (lane, task) = command::lane::<Counters>(
             LaneKind::CALLERS,
             limits,
@@ -153,8 +153,8 @@ impl Consuming {
             TOPIC,
             topics.config.clone(),
             database.clone(),
-            Arc::new(CommandMetrics::new(&metrics)),
-            Arc::new(InboxMetrics::new(&metrics)),
+            Arc::new(CommandMetrics::of::<Counters>(&metrics)),
+            &InboxMetrics::new(&metrics),
             Arc::new(Notify::new()),
             stop.clone(),
         );
@@ -165,15 +165,26 @@ impl Consuming {
 
     /// Whether this partition is stopped; `None` if it isn't assigned here.
     pub fn stopped(&self, partition: i32) -> Option<bool> {
-        let line = format!(r#"inbox_partition_stopped{{group="counter-events",partition="{partition}"}}"#);
-        metric(&self.metrics, &line).map(|value| value == 1.0)
+        self.assigned("inbox_partition_stopped", partition).map(|value| value == 1.0)
     }
 
     /// The next offset of a partition, if it is assigned here.
     pub fn next(&self, partition: i32) -> Option<i64> {
-        let line = format!(r#"inbox_next_offset{{group="counter-events",partition="{partition}"}}"#);
         #[allow(clippy::cast_possible_truncation, reason = "offsets of a test are small")]
-        metric(&self.metrics, &line).map(|value| value as i64)
+        self.assigned("inbox_next_offset", partition).map(|value| value as i64)
+    }
+
+    /// What a gauge shows of a partition, if it is assigned here.
+    fn assigned(&self, name: &str, partition: i32) -> Option<f64> {
+        let value =
+            |name| metric(&self.metrics, &format!(r#"{name}{{group="counter-events",partition="{partition}"}}"#));
+        value("inbox_partition_assigned").filter(|assigned| *assigned == 1.0)?;
+        value(name)
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(mut self) {
+        awaited("the consumer to end by itself", self.tasks.join_next()).await.unwrap().unwrap();
     }
 
     pub async fn stop(mut self) {
@@ -202,7 +213,7 @@ pub fn firing(database: &Database, batch: usize, stop: &CancellationToken, tasks
         batch,
         TOPIC,
         database.clone(),
-        Arc::new(CommandMetrics::new(&metrics)),
+        Arc::new(CommandMetrics::of::<Counters>(&metrics)),
         Arc::new(TimerMetrics::new(&metrics)),
         Arc::new(Notify::new()),
         stop.clone(),
