@@ -35,7 +35,13 @@ pub(crate) const ENGINE: &str = include_str!("../../../shared/migrations/2026-11
 pub(crate) const TABLES: [(&str, &str); 4] = [
     ("tickets", include_str!("../../../services/tickets/migrations/2026-11-23-000001_tickets/up.sql")),
     ("orders", include_str!("../../../services/orders/migrations/2026-11-23-000001_orders/up.sql")),
-    ("payments", include_str!("../../../services/payments/migrations/2026-11-25-000001_payments/up.sql")),
+    (
+        "payments",
+        concat!(
+            include_str!("../../../services/payments/migrations/2026-11-25-000001_payments/up.sql"),
+            include_str!("../../../services/payments/migrations/2026-11-25-000002_payments_alone/up.sql")
+        ),
+    ),
     ("expiration", include_str!("../../../services/expiration/migrations/2026-11-23-000001_expiration/up.sql")),
 ];
 const SETUP: &str = include_str!("../../sql/setup.sql");

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{Account, Answer, Calls, Command, OrderId, Payment, PaymentId, Payments, Status},
-    provider::{Call, Charge, Outcome, Provider, Refund, Refunded, Trouble, Why},
+    provider::{Call, Charge, Fault, Outcome, Provider, Refund, Refunded, Trouble, Why},
 };
 
 /// How long the provider may take to answer, however often it has to be asked for that: less than
@@ -113,7 +113,30 @@ fn refunded(_: Refunded) -> Answer {
 fn unclear(trouble: Trouble) -> Answer {
     match trouble {
         Trouble::Unclear { why: Why::AnswerKept, .. } => Answer::Stuck,
+        // Asked again with the same words it says the same again: what it has done, if anything, is looked for.
+        Trouble::Broken { fault: Fault::BadRequest, .. } => Answer::Stuck,
         Trouble::Unclear { retry_after, .. } => Answer::Unsettled { retry_after },
         Trouble::Broken { .. } => Answer::Unsettled { retry_after: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_trouble_is_an_outcome_and_what_would_only_be_said_again_is_looked_for() {
+        let broken = |fault| Trouble::Broken { fault, status: 400, code: None, message: String::new() };
+        let unsettled = |retry_after| Answer::Unsettled { retry_after };
+        let second = Some(Duration::from_secs(1));
+        for (trouble, answer) in [
+            (Trouble::unclear(Why::TimedOut), unsettled(None)),
+            (Trouble::Unclear { why: Why::RateLimited, retry_after: second }, unsettled(second)),
+            (Trouble::unclear(Why::AnswerKept), Answer::Stuck),
+            (broken(Fault::BadRequest), Answer::Stuck),
+            (broken(Fault::Unauthorized), unsettled(None)),
+        ] {
+            assert_eq!(unclear(trouble.clone()), answer, "{trouble}");
+        }
     }
 }

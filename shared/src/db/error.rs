@@ -27,6 +27,8 @@ pub fn fault(error: &Error, state: Option<SqlState>) -> Fault {
         (Some(_), _) => Fault::Infrastructure,
         // Never left this process: a value that can't be written for Postgres.
         (None, Error::SerializationError(_) | Error::QueryBuilderError(_)) => Fault::Rejected,
+        // Whoever reads that row next reads the same: what needs it is at fault, and nothing else waits for it.
+        (None, Error::DeserializationError(why)) if why.is::<Corrupt>() => Fault::Rejected,
         (
             None,
             Error::DatabaseError(
@@ -75,5 +77,7 @@ mod tests {
             assert_eq!(fault(&Error::NotFound, Some(*state)), expected, "{}", String::from_utf8_lossy(state));
         }
         assert_eq!(fault(&Error::BrokenTransactionManager, None), Fault::Infrastructure);
+        assert_eq!(fault(&Corrupt("status").into(), None), Fault::Rejected);
+        assert_eq!(fault(&Error::DeserializationError("cut off".into()), None), Fault::Infrastructure);
     }
 }

@@ -101,6 +101,8 @@ impl BatchProducer {
             .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // What comes behind a message that failed for good is not sent: it would be first.
+            .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "0")
             .set("retries", "2147483647")
             // Batches are made before they get here.

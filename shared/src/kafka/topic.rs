@@ -46,7 +46,10 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
         return Ok(partitions);
     }
     let admin: AdminClient<Asking> = kafka.client().create_with_context(Asking::default())?;
+    // One broker may be away and nothing stops; whatever was acknowledged is on more than one.
+    let in_sync = (config.replication - 1).max(1).to_string();
     let new = NewTopic::new(&topic, config.partitions, TopicReplication::Fixed(config.replication))
+        .set("min.insync.replicas", &in_sync)
         // The topics are the system's memory: nothing is ever dropped from them.
         .set("cleanup.policy", "delete")
         .set("retention.ms", "-1")

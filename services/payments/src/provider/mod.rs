@@ -66,13 +66,16 @@ pub enum Outcome {
     },
     /// It was not, and will not be.
     Declined {
-        /// Why: one of Stripe's decline codes, or [`UNKNOWN_METHOD`].
+        /// Why: one of Stripe's decline codes, [`UNKNOWN_METHOD`] or [`UNSUPPORTED_AMOUNT`].
         code: String,
     },
 }
 
 /// The code of a charge whose payment method the provider doesn't know.
 pub const UNKNOWN_METHOD: &str = "unknown_payment_method";
+
+/// The code of a charge whose amount the provider can't move: of a currency's last digits, it moves only some.
+pub const UNSUPPORTED_AMOUNT: &str = "unsupported_amount";
 
 /// The money was definitely given back, or is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! same key, after a growing pause, a few times, within the caller's deadline (`retries`). An answer counts only if it is about
 //! what was asked for (`judge`): a connection may hold somebody else's.
 
+mod amount;
 mod exchange;
 mod judge;
 mod objects;
@@ -20,8 +21,8 @@ use shared::telemetry::Span;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    Call, Charge, Outcome, Provider, ProviderConfig, ProviderMetrics, Refund, Refunded, SETTLED_AFTER, Trouble, Why,
-    breaker::Breaker, metrics::Operation,
+    Call, Charge, Outcome, Provider, ProviderConfig, ProviderMetrics, Refund, Refunded, SETTLED_AFTER, Trouble,
+    UNSUPPORTED_AMOUNT, Why, breaker::Breaker, metrics::Operation,
 };
 use exchange::{Reply, client};
 use judge::Judged;
@@ -155,7 +156,11 @@ impl Provider for Stripe {
     async fn charge(&self, charge: &Charge, call: &Call) -> Result<Outcome, Trouble> {
         let operation = Operation::Charge;
         let work = async {
-            let request = requests::charge(charge);
+            // Nothing has been asked yet, nor will be.
+            let Some(amount) = amount::of(charge.amount) else {
+                return Ok(Outcome::Declined { code: UNSUPPORTED_AMOUNT.to_owned() });
+            };
+            let request = requests::charge(charge, amount);
             let asked = self.ask(operation, &request, call.deadline, |reply| judge::charge(reply, charge)).await;
             match asked {
                 Err(kept @ Trouble::Unclear { why: Why::AnswerKept, .. }) => {

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
+    amount,
     exchange::Reply,
     objects::{ErrorBody, Found, Intent, List, RefundObject, StripeError},
 };
@@ -37,6 +38,8 @@ pub(super) fn charge(reply: &Reply, charge: &Charge) -> Judged<Outcome> {
             match &error.payment_intent {
                 // Somebody else's answer, on a connection that was left in disorder.
                 Some(intent) if !is_of(intent, charge) => Judged::Again(Why::Unreadable, None),
+                // Not Stripe's, who names a reason: somebody's on the way there.
+                None if error.code.is_none() && error.decline_code.is_none() => Judged::Again(Why::Unreadable, None),
                 _ => Judged::Definite(declined(&error)),
             }
         }
@@ -115,7 +118,7 @@ pub(super) fn refunds(reply: &Reply, refund: &Refund) -> Judged<Option<Refunded>
     let sum = given_back.iter().fold(0_i64, |sum, object| sum.saturating_add(object.amount));
     let payment_id = refund.payment_id.to_string();
     let ours = given_back.iter().find(|object| object.metadata.get("payment_id") == Some(&payment_id));
-    let best = ours.or(given_back.first()).filter(|_| sum >= refund.amount.minor_units());
+    let best = ours.or(given_back.first()).filter(|_| amount::of(refund.amount).is_some_and(|all| sum >= all));
     Judged::Definite(best.map(|object| Refunded { reference: object.id.clone() }))
 }
 
@@ -145,14 +148,14 @@ fn declined(error: &StripeError) -> Outcome {
 /// Whether an intent is that of a charge.
 fn is_of(intent: &Intent, charge: &Charge) -> bool {
     intent.metadata.get("payment_id") == Some(&charge.payment_id.to_string())
-        && intent.amount == charge.amount.minor_units()
+        && Some(intent.amount) == amount::of(charge.amount)
         && intent.currency.eq_ignore_ascii_case(charge.amount.currency_code())
 }
 
 /// Whether a refund is the one that was asked for.
 fn gives_back(object: &RefundObject, refund: &Refund) -> bool {
     object.payment_intent.as_ref() == Some(&refund.charge)
-        && object.amount == refund.amount.minor_units()
+        && Some(object.amount) == amount::of(refund.amount)
         && object.currency.eq_ignore_ascii_case(refund.amount.currency_code())
 }
 
@@ -239,6 +242,7 @@ mod tests {
             (402, json!({ "code": "card_declined", "decline_code": "lost_card" }), declined("lost_card")),
             (402, json!({ "code": "expired_card" }), declined("expired_card")),
             (402, json!({ "payment_intent": another }), Judged::Again(Why::Unreadable, None)),
+            (402, json!({}), Judged::Again(Why::Unreadable, None)),
             (400, json!({ "code": "resource_missing", "param": "payment_method" }), declined(UNKNOWN_METHOD)),
             (400, json!({}), broken(400, Fault::BadRequest, None)),
             (404, json!({ "code": "resource_missing" }), broken(404, Fault::BadRequest, Some("resource_missing"))),

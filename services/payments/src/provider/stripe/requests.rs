@@ -1,4 +1,4 @@
-//! What is asked for, in Stripe's form: fields in bracket notation, currencies in lower case, amounts in minor units as ours.
+//! What is asked for, in Stripe's form: fields in bracket notation, currencies in lower case.
 
 use crate::provider::{Charge, Refund};
 
@@ -39,9 +39,9 @@ impl Request {
 
 /// Nobody is there to answer a bank's questions: a card that needs it is declined (`error_on_requires_action`), and no method is
 /// taken that would send the buyer elsewhere.
-pub(super) fn charge(charge: &Charge) -> Request {
+pub(super) fn charge(charge: &Charge, amount: i64) -> Request {
     let form = vec![
-        ("amount", charge.amount.minor_units().to_string()),
+        ("amount", amount.to_string()),
         ("currency", charge.amount.currency_code().to_lowercase()),
         ("payment_method", charge.method.clone()),
         ("confirm", "true".to_owned()),
@@ -54,10 +54,10 @@ pub(super) fn charge(charge: &Charge) -> Request {
     Request::post("/v1/payment_intents", form, &charge.key)
 }
 
+/// All that was charged, which needs no amount.
 pub(super) fn refund(refund: &Refund) -> Request {
     let form = vec![
         ("payment_intent", refund.charge.clone()),
-        ("amount", refund.amount.minor_units().to_string()),
         ("metadata[order_id]", refund.order_id.to_string()),
         ("metadata[payment_id]", refund.payment_id.to_string()),
     ];
@@ -89,13 +89,14 @@ mod tests {
 
     #[test]
     fn a_charge_is_asked_for_in_stripes_form() {
-        let request = charge(&Charge {
+        let asked = Charge {
             key: "k".to_owned(),
             order_id: Uuid::nil(),
             payment_id: Uuid::max(),
             amount: Money::new(Currency::USD, 29900),
             method: "pm & co".to_owned(),
-        });
+        };
+        let request = charge(&asked, 29900);
         assert_eq!(
             request.encoded(),
             "amount=29900&currency=usd&payment_method=pm+%26+co&confirm=true&error_on_requires_action=true&\
