@@ -126,13 +126,14 @@ mod tests {
 
     #[test]
     fn no_trouble_is_an_outcome_and_what_would_only_be_said_again_is_looked_for() {
+        let unclear_now = |why| Trouble::Unclear { why, retry_after: None };
         let broken = |fault| Trouble::Broken { fault, status: 400, code: None, message: String::new() };
         let unsettled = |retry_after| Answer::Unsettled { retry_after };
         let second = Some(Duration::from_secs(1));
         for (trouble, answer) in [
-            (Trouble::unclear(Why::TimedOut), unsettled(None)),
+            (unclear_now(Why::TimedOut), unsettled(None)),
             (Trouble::Unclear { why: Why::RateLimited, retry_after: second }, unsettled(second)),
-            (Trouble::unclear(Why::AnswerKept), Answer::Stuck),
+            (unclear_now(Why::AnswerKept), Answer::Stuck),
             (broken(Fault::BadRequest), Answer::Stuck),
             (broken(Fault::Unauthorized), unsettled(None)),
         ] {
