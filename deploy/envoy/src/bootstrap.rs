@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::config::LogFormat;
+use shared::config::{JwksSource, LogFormat};
 
 use crate::{
     Config, NAME,
     api::{Api, Unreadable},
-    clusters, listener,
+    clusters, keys, listener,
 };
 
 /// Connections of clients, all together. A connection that only waits costs some 20 KiB.
@@ -21,13 +21,18 @@ const MAX_CONNECTIONS: u32 = 10_000;
 /// The contracts tell of a call that could not be routed.
 pub fn bootstrap(config: &Config) -> Result<Value, Unreadable> {
     let api = Api::of_contracts()?;
+    let mut listeners = vec![listener::listener(config, &api)];
+    if let JwksSource::File(path) = &config.auth.jwks {
+        listeners.push(keys::listener(path));
+    }
     let mut bootstrap = json!({
         "node": { "id": NAME, "cluster": NAME },
         "admin": { "address": socket(&config.admin.ip().to_string(), config.admin.port()) },
         "static_resources": {
-            "listeners": [listener::listener(config, &api)],
+            "listeners": listeners,
             "clusters": clusters::all(config, &api),
         },
+        "bootstrap_extensions": [keys::internal_listeners()],
         "overload_manager": {
             "resource_monitors": [{
                 "name": "envoy.resource_monitors.global_downstream_max_connections",

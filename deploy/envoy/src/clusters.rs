@@ -11,13 +11,14 @@ use crate::{
     Config,
     api::{Api, Service},
     bootstrap::{extension, socket},
+    keys,
 };
 
 /// The cluster of what is no call: nobody is in it.
 pub(crate) const NOWHERE: &str = "nowhere";
 /// The cluster of the collector of traces.
 pub(crate) const OTLP: &str = "otlp";
-/// The cluster of whoever serves the keys that sign tokens, if they aren't in a file.
+/// The cluster of whoever serves the keys that sign tokens.
 pub(crate) const JWKS: &str = "jwks";
 
 /// Calls that a service may have at once through us: far above what it can do, far below what would hurt us.
@@ -46,10 +47,13 @@ pub(crate) fn all(config: &Config, api: &Api) -> Vec<Value> {
         speak_http2(&mut cluster);
         clusters.push(with_tls(cluster, url, &config.authorities));
     }
-    if let JwksSource::Url(url) = &config.auth.jwks {
-        let port = url.port_or_known_default().unwrap_or(443);
-        clusters.push(with_tls(cluster(JWKS, &[endpoint(url, port)]), url, &config.authorities));
-    }
+    clusters.push(match &config.auth.jwks {
+        JwksSource::File(_) => keys::cluster(),
+        JwksSource::Url(url) => {
+            let port = url.port_or_known_default().unwrap_or(443);
+            with_tls(cluster(JWKS, &[endpoint(url, port)]), url, &config.authorities)
+        }
+    });
     clusters
 }
 

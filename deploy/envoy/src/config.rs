@@ -25,6 +25,8 @@ pub struct Config {
     pub trusted_hops: u32,
     /// How long a call may take from its first byte to the last of its answer. A watch may take any time.
     pub timeout: Duration,
+    /// How long a request may take to arrive, from its first byte to its last.
+    pub arrival: Duration,
     /// How long nothing may move in a call; of a watch, too, only its connection has to live.
     pub idle: Duration,
     /// Threads that do the work.
@@ -110,6 +112,12 @@ impl Config {
             "how long a call may take, a watch excepted; longer than the services' own 30s",
             parse::duration,
         );
+        let arrival = settings.get(
+            "REQUEST_TIMEOUT",
+            Default::To("20s"),
+            "how long a request may take to arrive, headers and body",
+            parse::duration,
+        );
         let idle = settings.get(
             "CALL_IDLE_TIMEOUT",
             Default::To("60s"),
@@ -136,6 +144,7 @@ impl Config {
             rate: Rate { per_second: per_second?, burst: burst? },
             trusted_hops: trusted_hops?,
             timeout: timeout?,
+            arrival: arrival?,
             idle: idle?,
             threads: threads?,
             authorities: authorities?,

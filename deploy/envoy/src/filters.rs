@@ -1,5 +1,7 @@
 //! What every request passes, in this order. In: settings and calls. Out: Envoy's HTTP filters.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use shared::config::{AuthConfig, JwksSource};
@@ -7,14 +9,16 @@ use shared::config::{AuthConfig, JwksSource};
 use crate::{
     Config,
     api::Api,
-    bootstrap::{always, extension, type_url},
-    clusters, routes,
+    bootstrap::{always, duration, extension, type_url},
+    clusters, keys, replies, routes,
 };
 
 /// The filters that have settings for single routes, too.
 pub(crate) const CORS: &str = "envoy.filters.http.cors";
 pub(crate) const BUFFER: &str = "envoy.filters.http.buffer";
 
+/// Where it is noted what bodies say.
+const BODIES: &str = "bodies";
 /// What is taken of a request's body, as JSON: as much as a service takes of a message.
 const MAX_BODY_BYTES: usize = shared::grpc::MAX_MESSAGE_BYTES;
 /// What is taken of a service's answer that becomes JSON, for which it has to be whole: above the longest page of a list, 200 tickets
@@ -38,6 +42,8 @@ pub(crate) fn filters(config: &Config, api: &Api) -> Vec<Value> {
         limits(config),
         tokens(&config.auth),
         buffer(),
+        said_in_bodies(api),
+        unclear(api),
         transcoder(api),
         extension(
             "envoy.filters.http.router",
@@ -116,17 +122,16 @@ fn tokens(auth: &AuthConfig) -> Value {
         // The same token comes again and again, and checking it is public-key cryptography.
         "jwt_cache_config": { "jwt_cache_size": 8192 },
     });
-    match &auth.jwks {
-        // Read at the start alone: Envoy 1.40 doesn't look at a file of keys again, not even in a watched directory.
-        JwksSource::File(path) => provider["local_jwks"] = json!({ "filename": path }),
-        JwksSource::Url(url) => {
-            provider["remote_jwks"] = json!({
-                "http_uri": { "uri": url.as_str(), "cluster": clusters::JWKS, "timeout": "5s" },
-                "cache_duration": "60s",
-                "async_fetch": {},
-            });
-        }
-    }
+    let url = match &auth.jwks {
+        JwksSource::File(_) => keys::url(),
+        JwksSource::Url(url) => url.to_string(),
+    };
+    provider["remote_jwks"] = json!({
+        "http_uri": { "uri": url, "cluster": clusters::JWKS, "timeout": "5s" },
+        // Not when a token names another, as services do it: strangers can't make us ask.
+        "cache_duration": duration(auth.reread_after.max(Duration::from_secs(1))),
+        "async_fetch": {},
+    });
     let open = routes::OPEN.map(|prefix| json!({ "match": { "prefix": prefix } }));
     let closed = json!({ "match": { "prefix": "/" }, "requires": { "provider_name": "issuer" } });
     extension(
@@ -147,6 +152,70 @@ fn buffer() -> Value {
         "envoy.extensions.filters.http.buffer.v3.Buffer",
         json!({ "max_request_bytes": MAX_BODY_BYTES + GRPC_FRAME_BYTES }),
     )
+}
+
+/// The fields of bodies that paths bind, too: the name of each note on one.
+fn bound(api: &Api) -> BTreeSet<(&str, &str)> {
+    let bindings = api.methods().flat_map(|method| &method.bindings).filter(|binding| binding.body);
+    bindings.flat_map(|binding| binding.variables().map(|variable| (binding.template.as_str(), variable))).collect()
+}
+
+/// Notes which of these fields a body in JSON has. The transcoder minds one only if it says another thing than the path.
+fn said_in_bodies(api: &Api) -> Value {
+    let fields: BTreeSet<_> = bound(api).into_iter().map(|(_, field)| field).collect();
+    let rule = |field: &str, spelled: &str| {
+        // As it is: with a value of ours, what isn't there would be noted like what is.
+        let note = json!({ "metadata_namespace": BODIES, "key": field });
+        json!({ "selectors": [{ "key": spelled }], "on_present": note })
+    };
+    let rules = fields.into_iter().flat_map(|field| {
+        BTreeSet::from([field.to_owned(), lower_camel(field)]).into_iter().map(move |spelled| rule(field, &spelled))
+    });
+    extension(
+        "envoy.filters.http.json_to_metadata",
+        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+        json!({ "request_rules": {
+            "rules": rules.collect::<Vec<_>>(),
+            // The transcoder takes anything for JSON but what is gRPC; that has no end that could be waited for.
+            "allow_content_types_regex": { "regex": "([^a]|application/[^g]).*" },
+            "allow_empty_content_type": true,
+        } }),
+    )
+}
+
+/// Refuses what the transcoder would guess at.
+fn unclear(api: &Api) -> Value {
+    let path =
+        |regex: &str| json!({ "header": { "name": ":path", "string_match": { "safe_regex": { "regex": regex } } } });
+    let twice = bound(api).into_iter().map(|(template, field)| {
+        let said = json!({ "sourced_metadata": { "metadata_matcher": {
+            "filter": BODIES,
+            "path": [{ "key": field }],
+            // What is no text, the transcoder refuses by itself: what paths bind are texts.
+            "value": { "string_match": { "safe_regex": { "regex": "(?s).*" } } },
+        } } });
+        json!({ "and_rules": { "rules": [path(&replies::regex(template)), said] } })
+    });
+    let policy = |permissions: Vec<Value>| json!({ "permissions": permissions, "principals": [{ "any": true }] });
+    extension(
+        "envoy.filters.http.rbac",
+        "envoy.extensions.filters.http.rbac.v3.RBAC",
+        json!({ "rules": { "action": "DENY", "policies": {
+            // A parameter without a value, or without a name, would be passed over.
+            replies::UNCLEAR_QUERY: policy(vec![path(r"[^?]*\?(.*&)?([^=&]+|=[^&]*)(&.*)?")]),
+            replies::UNCLEAR_BODY: policy(twice.collect()),
+        } } }),
+    )
+}
+
+/// A field's name as ProtoJSON has it.
+fn lower_camel(field: &str) -> String {
+    let mut words = field.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let (initial, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        name + &initial.to_ascii_uppercase() + rest
+    })
 }
 
 /// For routes whose requests are streams.

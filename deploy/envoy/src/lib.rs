@@ -8,7 +8,7 @@
 //!
 //! - [`config`] is what the gateway is told;
 //! - [`bootstrap`] is Envoy's configuration as a whole, put together of its neighbours: `listener`, `filters`, `routes`,
-//!   `clusters`, `replies`, `tracing`;
+//!   `clusters`, `replies`, `keys`, `tracing`;
 //! - [`openapi`] tells the same calls to those who know no protobuf.
 
 pub mod api;
@@ -16,6 +16,7 @@ pub mod bootstrap;
 mod clusters;
 pub mod config;
 mod filters;
+mod keys;
 mod listener;
 pub mod openapi;
 mod replies;

@@ -70,8 +70,8 @@ fn connections(config: &Config, api: &Api) -> Value {
             // A watch whose client has gone without a word ends with its connection.
             "connection_keepalive": { "interval": "30s", "timeout": "10s" },
         },
-        "request_headers_timeout": "10s",
-        "request_timeout": "20s",
+        "request_headers_timeout": duration(config.arrival),
+        "request_timeout": duration(config.arrival),
         "stream_idle_timeout": duration(config.idle),
         "delayed_close_timeout": "1s",
         // A bad request ends its stream, not its neighbours on the connection.

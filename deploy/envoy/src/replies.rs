@@ -14,6 +14,10 @@ use crate::{
     bootstrap::{extension, type_url},
 };
 
+/// The policies by which a request is refused for what can't be made out of it.
+pub(crate) const UNCLEAR_QUERY: &str = "unclear-query";
+pub(crate) const UNCLEAR_BODY: &str = "unclear-body";
+
 /// A refusal, and what it looks like.
 struct Reply {
     when: When,
@@ -77,7 +81,7 @@ impl Reply {
 }
 
 /// All of them; the first that is meant is taken. Tokens' reasons are the services' own.
-const REPLIES: [Reply; 18] = [
+const REPLIES: [Reply; 21] = [
     reply(
         When::Noted(401, "Jwt_is_missing"),
         Code::Unauthenticated,
@@ -89,7 +93,28 @@ const REPLIES: [Reply; 18] = [
     // Another audience is no matter of permission: the token isn't one.
     reply(When::Noted(403, "jwt_authn"), Code::Unauthenticated, "TOKEN_INVALID", "the token is not valid here")
         .status(401),
+    reply(
+        When::Noted(403, UNCLEAR_QUERY),
+        Code::InvalidArgument,
+        "MALFORMED_REQUEST",
+        "the query has a parameter without a name or a value",
+    )
+    .status(400),
+    reply(
+        When::Noted(403, UNCLEAR_BODY),
+        Code::InvalidArgument,
+        "MALFORMED_REQUEST",
+        "the body has a field that the path binds already",
+    )
+    .status(400),
     reply(When::Status(403), Code::PermissionDenied, "PERMISSION_DENIED", "this may not be done"),
+    // Of which Envoy has nothing to tell.
+    reply(
+        When::Noted(400, "path_normalization_failed"),
+        Code::InvalidArgument,
+        "MALFORMED_REQUEST",
+        "the path has what no path of ours can have",
+    ),
     reply(When::Status(400), Code::InvalidArgument, "MALFORMED_REQUEST", "the request is malformed").told(),
     reply(When::Grpc(404), Code::Unimplemented, "UNKNOWN_METHOD", "there is no such method here"),
     reply(When::Status(404), Code::NotFound, "UNKNOWN_PATH", "there is no such path here"),
@@ -155,7 +180,7 @@ fn templates(api: &Api) -> Vec<(&str, Vec<&str>)> {
 
 /// `/api/orders/{id}:cancel`, and perhaps a query, as a regex: no variable has what ends its segment or begins a verb of our own.
 /// What templates are made of besides means nothing in one.
-fn regex(template: &str) -> String {
+pub(crate) fn regex(template: &str) -> String {
     let mut parts = template.split('{');
     let first = parts.next().unwrap_or_default().to_owned();
     let path = parts.fold(first, |regex, part| regex + "[^/?:]+" + part.split_once('}').map_or("", |(_, rest)| rest));

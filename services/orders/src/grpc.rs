@@ -103,17 +103,18 @@ impl OrderService for Api {
     async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersResponse>, Status> {
         let call = Call::of(&request)?;
         let request = request.into_inner();
-        let named = request.user_id.as_deref();
-        let listing =
-            Listing::new("ListOrders", &call.caller.user).filter("user_id", named).filter("status", request.status);
+        let listing = Listing::new("ListOrders", &call.caller.user)
+            .filter("user_id", request.user_id.as_deref())
+            .filter("status", request.status);
         let mut fields = Fields::new();
+        let named = fields.optional(request.user_id.as_deref(), |fields, user| fields.user("user_id", user));
         let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
         let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (status, page) = fields.finish(|| Some((status?, page?)))?;
-        if !call.caller.operator && named.is_some_and(|named| named != call.caller.user.as_str()) {
+        let (named, status, page) = fields.finish(|| Some((named?, status?, page?)))?;
+        if !call.caller.operator && named.as_ref().is_some_and(|named| *named != call.caller.user) {
             return Err(Fault::permission_denied("only operators may list the orders of others").into());
         }
-        let user = named.or(seen_by(&call.caller).map(UserId::as_str));
+        let user = named.as_ref().or(seen_by(&call.caller)).map(UserId::as_str);
 
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
         let mut orders =

@@ -12,6 +12,7 @@ use shared::{
     command::{Done, Envelope, Lane},
     db::Pool,
     grpc::{Call, Fault, Fields, Listing},
+    user::UserId,
 };
 use tonic::{Request, Response, Status};
 
@@ -129,17 +130,18 @@ impl TicketService for Api {
             .filter("seller_id", request.seller_id.as_deref())
             .filter("status", Some(status));
         let mut fields = Fields::new();
+        let seller = fields.optional(request.seller_id.as_deref(), |fields, seller| fields.user("seller_id", seller));
         let status = fields.choice::<api::TicketStatus>("status", status);
         let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (status, page) = fields.finish(|| Some((status?, page?)))?;
+        let (seller, status, page) = fields.finish(|| Some((seller?, status?, page?)))?;
         let status = match status {
             api::TicketStatus::Withdrawn => domain::Status::Withdrawn,
             api::TicketStatus::Listed | api::TicketStatus::Unspecified => domain::Status::Listed,
         };
 
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
-        let mut tickets =
-            store::list(&mut conn, request.seller_id.as_deref(), status, &page).await.map_err(Fault::from)?;
+        let seller = seller.as_ref().map(UserId::as_str);
+        let mut tickets = store::list(&mut conn, seller, status, &page).await.map_err(Fault::from)?;
         let next_page_token = listing.cut(&page, &mut tickets, |ticket| ticket.id);
         Ok(Response::new(ListTicketsResponse {
             tickets: tickets.iter().map(ticket_message).collect(),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Display, ops::RangeInclusive};
 
 use super::{Fault, FieldFault, Listing, Page};
-use crate::{id::Id, money::Money};
+use crate::{id::Id, money::Money, user::UserId};
 
 /// The characters that a title may have.
 const TITLE_CHARS: RangeInclusive<usize> = 1..=200;
@@ -70,6 +70,15 @@ impl Fields {
     /// A UUID, if it was given.
     pub fn optional_id<K>(&mut self, field: &'static str, text: Option<&str>) -> Option<Option<Id<K>>> {
         self.optional(text, |fields, text| fields.id(field, text))
+    }
+
+    /// A user, as tokens may name one: so that a filter never asks a database for what it can't hold.
+    pub fn user(&mut self, field: &'static str, text: &str) -> Option<UserId> {
+        let user = UserId::new(text);
+        if user.is_none() {
+            self.fault(field, "must have 1 to 255 characters, none of them a control character");
+        }
+        user
     }
 
     /// 1 to 200 Unicode scalar values, none of them a control character (category Cc). All else stays as it is.

@@ -3,6 +3,8 @@
 //!
 //! - [`World`] is a whole system of its own; [`User`] is somebody in it, [`Refused`] how a call can fail;
 //! - [`Visitor`] is somebody who comes through the gateway with HTTP and JSON alone, [`grpc_web`] what browsers speak there;
+//! - [`stranger`] sends anything at all, sound or not, by every way in, and [`footprint`] is all that such a one could have
+//!   left behind;
 //! - [`history`] reads topics as any client of Kafka could, and [`record`] holds them to what the contract says of them;
 //! - [`Ledger`] is what the payment provider has to say of the money, and how it is made to misbehave;
 //! - [`groups`] are the consumers, as tools see them that watch lag;
@@ -17,6 +19,7 @@ pub mod collector;
 pub mod delay;
 pub mod duplicator;
 mod errors;
+pub mod footprint;
 pub mod groups;
 pub mod grpc_web;
 pub mod history;
@@ -26,6 +29,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod program;
 pub mod record;
+pub mod stranger;
 pub mod tampering;
 pub mod unheard;
 mod user;

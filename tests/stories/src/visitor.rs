@@ -159,6 +159,13 @@ impl Answer {
         found.cloned().with_context(|| format!("no {message}: {self:?}"))
     }
 
+    /// The fields that `BadRequest` names; none, if there is no such detail.
+    pub fn violations(&self) -> Vec<String> {
+        let Ok(request) = self.detail("google.rpc.BadRequest") else { return Vec::new() };
+        let all = request["fieldViolations"].as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|violation| violation["field"].as_str()).map(str::to_owned).collect()
+    }
+
     fn json(&self) -> Result<Value> {
         let kind = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         ensure!(kind == "application/json", "not JSON: {self:?}");

@@ -6,15 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use contracts::orders::v1::{
     CancelOrderRequest, CancelOrderResponse, CancelReason, CreateOrderRequest, CreateOrderResponse, GetOrderRequest,
     GetOrderResponse, ListOrdersRequest, ListOrdersResponse, OrderStatus, WatchOrderRequest, WatchOrderResponse,
+    order_service_client::OrderServiceClient,
     order_service_server::{OrderService, OrderServiceServer},
 };
 use local::{
+    keys::Signer,
     stack::{SharedServers, Stack},
     tools::Tools,
     wait,
@@ -22,9 +25,18 @@ use local::{
 use reqwest::{Method, header::ORIGIN};
 use serde_json::json;
 use stories::{Answer, Refused, SOON, Visitor, World, collector::Collector};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Endpoint, Server},
+};
 use uuid::Uuid;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -183,6 +195,114 @@ async fn a_call_ends_in_time_whatever_its_service_does() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_request_that_never_comes_whole_is_waited_for_only_so_long() -> Result<()> {
+    let stack = alone(&[("REQUEST_TIMEOUT", "1s")]).await?;
+    let (addr, token) = (stack.gateway().context("a gateway")?.addr(), stack.signer().token("bob", &[])?);
+    let late = "\"reason\":\"REQUEST_TIMEOUT\"";
+
+    // Headers without an end, and a body without one.
+    let head = format!("POST /api/orders HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {token}\r\n");
+    let body = format!("{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
+    for slow in [&head, &body] {
+        let mut line = TcpStream::connect(addr).await?;
+        line.write_all(slow.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(SOON, line.read_to_string(&mut answer)).await.context("it is waited for without an end")??;
+        ensure!(answer.starts_with("HTTP/1.1 408 ") && answer.contains(late), "{answer}");
+    }
+    // The same in gRPC.
+    let mut client = tonic::client::Grpc::new(Endpoint::from_shared(format!("http://{addr}"))?.connect().await?);
+    client.ready().await?;
+    let mut request = Request::new(futures_util::stream::pending::<ListOrdersRequest>());
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    let path = "/ticketing.orders.v1.OrderService/ListOrders".parse()?;
+    let codec = contracts::codec::Codec::<ListOrdersRequest, ListOrdersResponse>::default();
+    let answer = timeout(SOON, client.client_streaming(request, path, codec));
+    let refused = Refused::of(answer.await.context("it is waited for without an end")?.map(drop))?;
+    assert_eq!(refused, Refused::new(Code::DeadlineExceeded, "REQUEST_TIMEOUT"));
+    stack.stop().await
+}
+
+#[tokio::test]
+async fn of_ten_thousand_calls_to_a_service_that_says_nothing_most_are_refused_at_once() -> Result<()> {
+    const CALLS: usize = 10_000;
+    /// What the gateway passes on at once, and what a connection of it may carry.
+    const TAKEN: usize = 4096;
+    const EACH: usize = 250;
+    let silent = Broken { silent: true, ..Broken::default() };
+    let (addr, _tasks) = silent.serve().await?;
+    let upstreams = format!("orders={addr}");
+    let stack = alone(&[("UPSTREAMS", &upstreams), ("CLIENT_RATE", "1000000"), ("CLIENT_BURST", "1000000")]).await?;
+    let (bob, url) = (visitor(&stack)?, stack.gateway().context("a gateway")?.url());
+    let token: tonic::metadata::MetadataValue<_> = format!("Bearer {}", stack.signer().token("bob", &[])?).parse()?;
+
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS / EACH {
+        let line = Endpoint::from_shared(url.clone())?.connect().await?;
+        for _ in 0..EACH {
+            let (mut orders, token) = (OrderServiceClient::new(line.clone()), token.clone());
+            calls.spawn(async move {
+                let mut request = Request::new(CreateOrderRequest::default());
+                request.metadata_mut().insert("authorization", token);
+                Refused::of(orders.create_order(request).await)
+            });
+        }
+    }
+    for _ in TAKEN..CALLS {
+        let ended = timeout(SOON, calls.join_next()).await.context("they wait for what never comes")?;
+        let overloaded = Refused { retry: true, ..Refused::new(Code::Unavailable, "GATEWAY_OVERLOADED") };
+        assert_eq!(ended.context("a call")???, overloaded);
+    }
+    wait::until("the others to be passed on", SOON, async || {
+        let passed_on = silent.writes.load(Ordering::Relaxed);
+        ensure!(passed_on == TAKEN, "{passed_on} are");
+        Ok(())
+    })
+    .await?;
+    // Whatever is asked of others is answered meanwhile, and this service, too, once there is room again.
+    assert_eq!(bob.get("/api/tickets").await?.refusal()?.2, "SERVICE_UNAVAILABLE");
+    calls.shutdown().await;
+    let line = Endpoint::from_shared(url.clone())?.connect().await?;
+    wait::until("room for another call", SOON, async || {
+        let mut request = Request::new(CreateOrderRequest::default());
+        request.metadata_mut().insert("authorization", token.clone());
+        request.set_timeout(Duration::from_millis(500));
+        let answer = OrderServiceClient::new(line.clone()).create_order(request).await;
+        ensure!(silent.writes.load(Ordering::Relaxed) > TAKEN, "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    stack.stop().await
+}
+
+#[tokio::test]
+async fn keys_are_rotated_without_a_restart() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("jwks.json");
+    let (old, new) = (Signer::generate()?, Signer::generate()?);
+    old.write_jwks(&file)?;
+    let file_name = file.to_str().context("a path")?;
+    let stack = alone(&[("JWKS", file_name), ("JWKS_REREAD_AFTER", "1s")]).await?;
+    let nobody = Visitor::new(stack.gateway().context("a gateway")?.url())?;
+    let ask = async |signer: &Signer| nobody.with_token(&signer.token("bob", &[])?).get("/api/orders").await?.refusal();
+    // Nobody is behind the gateway: whoever gets as far as that was let in.
+    assert_eq!(
+        (ask(&old).await?.2, ask(&new).await?.2),
+        ("SERVICE_UNAVAILABLE".to_owned(), "TOKEN_INVALID".to_owned())
+    );
+
+    new.write_jwks(&file)?;
+    wait::until("the new key to count", SOON, async || {
+        let reason = ask(&new).await?.2;
+        ensure!(reason == "SERVICE_UNAVAILABLE", "{reason}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(ask(&old).await?.2, "TOKEN_INVALID");
+    stack.stop().await
+}
+
+#[tokio::test]
 async fn a_watch_outlives_every_timeout() -> Result<()> {
     let settings = [("CALL_TIMEOUT", "1s"), ("CALL_IDLE_TIMEOUT", "1s")];
     let world = World::with(|stack| {
@@ -338,8 +458,10 @@ async fn the_gateway_takes_part_in_the_trace() -> Result<()> {
     };
     let create = "ticketing.orders.v1.OrderService/CreateOrder";
     let came = span(create, "00f067aa0ba902b7", TRACE)?;
-    let passed_on = edges.iter().find(|span| span.parent == came.id).context("it was passed on")?;
-    let served = spans.iter().find(|span| span.parent == passed_on.id).context("it was served")?;
+    let passed_on =
+        edges.iter().find(|span| span.parent == came.id && span.name.contains("egress")).context("it was passed on")?;
+    let served = spans.iter().find(|span| span.parent == passed_on.id);
+    let served = served.with_context(|| format!("it was served, below {passed_on:?}: {spans:#?}"))?;
     assert_eq!((served.service.as_str(), served.name.as_str(), served.trace.as_str()), ("orders", create, TRACE));
     // Its own trace begins here, if there is none.
     let begun = edges.iter().find(|span| span.name.contains(create) && span.parent.is_empty()).context("a root")?;
