@@ -1,12 +1,15 @@
 //! What work costs: CPU by process, memory, the write-ahead log, requests to the broker. In: a system. Out: readings, and the
 //! difference of two.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use anyhow::Result;
 use local::service::Service;
 
 use crate::{database, rig::System};
+
+/// How often a backlog is looked at: whoever looks takes a part of what is measured.
+pub(crate) const LOOKS: Duration = Duration::from_millis(50);
 
 /// A reading.
 #[derive(Debug)]
@@ -114,7 +117,9 @@ impl Meter {
 ///
 /// It can't be asked.
 pub(crate) async fn told(service: &Service, begins: &str) -> Result<BTreeMap<String, f64>> {
-    let page = reqwest::get(format!("http://{}/metrics", service.ops())).await?.text().await?;
+    // One client for all: making one costs more than what it asks.
+    static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+    let page = HTTP.get(format!("http://{}/metrics", service.ops())).send().await?.text().await?;
     let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
     let samples = samples.filter(|(name, _)| name.starts_with(begins));
     Ok(samples.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())

@@ -118,7 +118,7 @@ pub(super) async fn rate_on(rig: &Rig, topic: &str, held: i64, more: usize) -> R
                 _ => {}
             }
             ensure!(waits.elapsed() < LIMIT, "{there} of {all} on {topic} after {LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(meter::LOOKS);
         }
     })
     .await?
@@ -158,6 +158,6 @@ async fn rate_into(system: &System<'_>, all: usize) -> Result<f64> {
             _ => {}
         }
         ensure!(waits.elapsed() < LIMIT, "{handled} of {all} after {LIMIT:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(meter::LOOKS).await;
     }
 }

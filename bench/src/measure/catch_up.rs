@@ -39,7 +39,7 @@ pub(super) async fn orders(rig: &Rig, rate: f64) -> Result<Taken> {
             break handled / started.elapsed().as_secs_f64();
         }
         ensure!(started.elapsed() < LIMIT, "{handled} of {arrived} handled after {LIMIT:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(meter::LOOKS).await;
     };
     let took = started.elapsed();
     while let Some(run) = arrivals.join_next().await {
