@@ -133,6 +133,9 @@ pub(super) fn subscribe<C: Send + 'static>(
         .set("fetch.error.backoff.ms", "100")
         .set("queued.min.messages", (config.batch * 4).clamp(1, 10_000_000).to_string())
         .set("queued.max.messages.kbytes", "16384")
+        // With enough queued it fetches no more for this long; by its default, a second, a backlog would trickle in by
+        // one such queue a second.
+        .set("fetch.queue.backoff.ms", "10")
         .create_with_context(rebalancer)?;
     client.subscribe(&[&full_topic])?;
     Ok(client)
