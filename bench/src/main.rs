@@ -15,6 +15,7 @@ mod rounds;
 mod scale;
 mod search;
 mod table;
+mod topics;
 mod yardstick;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};

@@ -12,18 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use hdrhistogram::Histogram;
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message,
     consumer::{BaseConsumer, Consumer},
     message::Headers,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::load;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{load, topics};
 
 /// How far an order is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -79,20 +77,8 @@ impl Watch {
     ///
     /// The topic can't be read.
     pub(crate) fn begin(brokers: &str, topic: &str, goal: Goal, awaiting: UnboundedSender<String>) -> Result<Self> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("group.id", "bench")
-            .set("enable.auto.commit", "false")
-            .set("fetch.wait.max.ms", "10")
-            .create()?;
-        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
-        let found = metadata.topics().first().with_context(|| format!("no topic {topic}"))?;
-        let mut ends = TopicPartitionList::new();
-        for partition in found.partitions() {
-            let (_, end) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
-            ends.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
-        }
-        consumer.assign(&ends)?;
+        let consumer: BaseConsumer = topics::reader(brokers).set("fetch.wait.max.ms", "10").create()?;
+        consumer.assign(&topics::from(&consumer, topic, false)?)?;
         let (placed, waiting) = mpsc::channel();
         let done = Arc::new(AtomicBool::new(false));
         let thread = {

@@ -2,7 +2,7 @@
 //! databases and topics of its own that go when it ends. In: what is to run. Out: a running system, audited when it
 //! stops. It measures nothing.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use audit::{Databases, Sources};
@@ -17,14 +17,9 @@ use local::{
     throwaway::Throwaway,
     tools::Tools,
 };
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-};
 use uuid::Uuid;
 
-use crate::{database, scale::Scale};
+use crate::{database, scale::Scale, topics};
 
 /// The four.
 pub(crate) const SERVICES: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
@@ -244,18 +239,9 @@ impl System<'_> {
             admin.batch_execute(&format!("DROP DATABASE \"{database}\" WITH (FORCE)")).await?;
             admin.batch_execute(&format!("DROP ROLE \"{database}\"")).await?;
         }
-        let kafka: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", self.rig.brokers()).create()?;
         let topics: Vec<_> = names.iter().map(|name| self.topic(name)).collect();
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-        for removed in kafka.delete_topics(&topics, &options).await? {
-            // A service that has never run has none.
-            if let Err((topic, error)) = removed {
-                say(format_args!("{topic} is left: {error}"));
-            }
-        }
-        Ok(())
+        topics::remove(&self.rig.brokers(), &topics).await
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 /// How much longer the next batch may wait for each item of the one before.
 const EACH: Duration = Duration::from_micros(600);
 
-/// It waits no longer than this, however many there were: some hundred milliseconds pass from an order to its end anyway
-/// when all is this busy, and of a transaction that carries thirty rows most of the price is theirs.
+/// It waits no longer than this, however many there were: of a transaction that carries so many rows most of the price is
+/// theirs, and longer waits would save nothing more.
 const MOST: Duration = Duration::from_millis(20);
 
 /// The least time from the beginning of one batch to that of the next.

@@ -3,16 +3,13 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use contracts::{
     orders::v1::{Order, OrderCreated, OrderEvent, OrderStatus, order_event::Change},
     r#type::v1::Money,
 };
 use prost::Message;
-use rdkafka::{
-    ClientConfig,
-    consumer::{BaseConsumer, Consumer},
-};
+use rdkafka::consumer::BaseConsumer;
 use uuid::Uuid;
 
 use super::Taken;
@@ -20,9 +17,11 @@ use crate::{
     database, meter,
     rig::{Rig, System, Variant, terminate},
     table::Quantity as Q,
+    topics,
 };
 
-const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// The trace of what nobody asked for.
+pub(super) const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// However large the backlog.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -73,10 +72,21 @@ fn event() -> Result<(Uuid, Vec<u8>)> {
 
 /// The bytes that such an event is on its topic, with its key and headers.
 pub(super) fn record_size() -> Result<usize> {
-    // Names and values of the ten headers, as the contract has them.
-    const HEADERS: usize = 380;
     let (id, payload) = event()?;
-    Ok(id.to_string().len() + payload.len() + HEADERS)
+    let id = id.to_string();
+    let headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", &id),
+        ("ce_type", "order.created"),
+        ("ce_source", "/ticketing/orders"),
+        ("ce_subject", &id),
+        ("ce_time", "2026-01-01T00:00:00.000000Z"),
+        ("ce_sequence", "100000"),
+        ("content-type", "application/protobuf"),
+        ("traceparent", TRACEPARENT),
+    ];
+    let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    Ok(id.len() + payload.len() + headers)
 }
 
 async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
@@ -102,14 +112,14 @@ async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
 /// How many records a second come to a topic that holds so many, from the first seen until so many more are there.
 #[allow(clippy::disallowed_methods, reason = "a broker tells how much there is only when it is asked")]
 pub(super) async fn rate_on(rig: &Rig, topic: &str, held: i64, more: usize) -> Result<f64> {
-    let (config, topic) = (config(&rig.brokers()), topic.to_owned());
+    let (config, topic) = (topics::reader(&rig.brokers()), topic.to_owned());
     tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = config.create()?;
         let all = i64::try_from(more)?;
         let mut first: Option<(Instant, i64)> = None;
         let waits = Instant::now();
         loop {
-            let (now, there) = (Instant::now(), held_by(&client, &topic)? - held);
+            let (now, there) = (Instant::now(), topics::held(&client, &topic)? - held);
             match first {
                 Some((at, then)) if there >= all => {
                     return Ok((there - then) as f64 / now.duration_since(at).as_secs_f64());
@@ -122,25 +132,6 @@ pub(super) async fn rate_on(rig: &Rig, topic: &str, held: i64, more: usize) -> R
         }
     })
     .await?
-}
-
-pub(super) fn config(brokers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("group.id", "bench").set("enable.auto.commit", "false");
-    config
-}
-
-/// How many records a topic holds.
-pub(super) fn held_by(client: &BaseConsumer, topic: &str) -> Result<i64> {
-    const TIMEOUT: Duration = Duration::from_secs(10);
-    let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
-    let found = metadata.topics().first().with_context(|| format!("no topic {topic}"))?;
-    let mut sum = 0;
-    for partition in found.partitions() {
-        let (low, high) = client.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
-        sum += high - low;
-    }
-    Ok(sum)
 }
 
 /// How many events a second payments takes in, from the first until all of so many are there.

@@ -7,18 +7,19 @@ use contracts::expiration::v1::ExpirationEvent;
 use hdrhistogram::Histogram;
 use prost::Message as _;
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Message,
     consumer::{BaseConsumer, Consumer},
 };
 
 use super::{
     Taken,
-    backlogs::{config, held_by, rate_on},
+    backlogs::{TRACEPARENT, rate_on},
 };
 use crate::{
     database, load,
     rig::{Rig, System, Variant, terminate},
     table::Quantity as Q,
+    topics,
 };
 
 /// Timers a second where lateness is watched: one a millisecond.
@@ -60,7 +61,7 @@ async fn fill(system: &System<'_>, due: &str, timers: i32) -> Result<()> {
     let session = database::connect(&system.database_url("expiration")?).await?;
     let fill = format!(
         "INSERT INTO expirations (order_id, expires_at, status, traceparent) \
-         SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, {due}, 1, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' \
+         SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, {due}, 1, '{TRACEPARENT}' \
          FROM generate_series(1, {timers}) n"
     );
     session.batch_execute(&fill).await?;
@@ -71,22 +72,16 @@ async fn fill(system: &System<'_>, due: &str, timers: i32) -> Result<()> {
 /// How late each of so many more timers is told of on the topic, in ms, by the broker's clock.
 #[allow(clippy::disallowed_methods, reason = "a broker tells how much there is only when it is asked")]
 async fn lateness(rig: &Rig, topic: &str, held: i64, more: i64) -> Result<Histogram<u64>> {
-    let (config, topic) = (config(&rig.brokers()), topic.to_owned());
+    let (config, topic) = (topics::reader(&rig.brokers()), topic.to_owned());
     tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = config.create()?;
         let begun = Instant::now();
         // Read when all are there, so that reading disturbs nothing.
-        while held_by(&client, &topic)? < held + more {
+        while topics::held(&client, &topic)? < held + more {
             ensure!(begun.elapsed() < LIMIT, "not all of {more} timers have fired after {LIMIT:?}");
             std::thread::sleep(Duration::from_millis(200));
         }
-        let metadata = client.fetch_metadata(Some(&topic), LIMIT)?;
-        let partitions = metadata.topics().first().context("no topic")?.partitions().iter();
-        let mut all = TopicPartitionList::new();
-        for partition in partitions {
-            all.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
-        }
-        client.assign(&all)?;
+        client.assign(&topics::from(&client, &topic, true)?)?;
         let mut late = load::histogram()?;
         let mut read = 0;
         while read < held + more {

@@ -41,10 +41,6 @@ pub(super) fn ratios(file: &Path, rows: &[Filled]) -> Result<()> {
         .x_label_area_size(30)
         .y_label_area_size(80)
         .build_cartesian_2d((0.1..10.0).log_scale(), 0.0..rows.len().max(1) as f64)?;
-    let name = |at: &f64| {
-        let nth = rows.len().checked_sub(1 + *at as usize);
-        nth.and_then(|nth| rows.get(nth)).map_or_else(String::new, |row| row.id.to_owned())
-    };
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -59,7 +55,7 @@ pub(super) fn ratios(file: &Path, rows: &[Filled]) -> Result<()> {
         let ends = [(at(row.min), y), (at(row.max), y)];
         chart.draw_series(LineSeries::new(ends, colour.stroke_width(3)))?;
         chart.draw_series([Circle::new((at(row.median), y), 5, colour.filled())])?;
-        let label = format!("{} {:.2}", name(&(nth as f64)), row.median);
+        let label = format!("{} {:.2}", row.id, row.median);
         chart.draw_series([Text::new(label, (0.105, y + 0.15), ("sans-serif", 13).into_font().color(&INK))])?;
     }
     let line = [(1.0, 0.0), (1.0, rows.len() as f64)];

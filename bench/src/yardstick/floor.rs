@@ -9,14 +9,12 @@ use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use hdrhistogram::Histogram;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{Consumer, StreamConsumer},
     producer::{FutureProducer, FutureRecord},
 };
 use shared::db::{Database, Fixed, Pool, Prepared};
 
-use crate::{load, rig::Rig};
+use crate::{load, rig::Rig, topics};
 
 /// Nothing takes longer on a system that is well.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -46,23 +44,18 @@ impl Floor {
         let table = "DROP TABLE IF EXISTS floor_row; \
                      CREATE TABLE floor_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text)";
         pool.get().await?.batch_execute(table).await?;
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", rig.brokers());
-        let kafka: AdminClient<DefaultClientContext> = config.create()?;
-        let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1));
-        // It may be there from the round before.
-        kafka.create_topics([&topic], &AdminOptions::new()).await?;
-        let consumer: StreamConsumer = config
-            .clone()
-            .set("group.id", "bench")
-            .set("enable.auto.commit", "false")
-            .set("fetch.min.bytes", "1")
-            .create()?;
+        let brokers = rig.brokers();
+        topics::make(&brokers, TOPIC, 1).await?;
+        let consumer: StreamConsumer = topics::reader(&brokers).set("fetch.min.bytes", "1").create()?;
         let mut end = TopicPartitionList::new();
         end.add_partition_offset(TOPIC, 0, Offset::End)?;
         consumer.assign(&end)?;
-        let producer: FutureProducer =
-            config.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0").create()?;
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &brokers)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "0")
+            .create()?;
         let floor = Self { pool, row: "x".repeat(180), producer, consumer };
         floor.found().await?;
         Ok(floor)

@@ -2,14 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use local::kafka::java_args;
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-};
 use tokio::process::Command;
 
-use crate::rig::{PARTITIONS, Rig};
+use crate::{
+    rig::{PARTITIONS, Rig},
+    topics,
+};
 
 /// Records of so many bytes that it sends a second, and how it was called.
 ///
@@ -19,11 +17,7 @@ use crate::rig::{PARTITIONS, Rig};
 pub(crate) async fn rate(rig: &Rig, records: usize, bytes: usize) -> Result<(f64, String)> {
     const TOPIC: &str = "yardstick";
     let brokers = rig.brokers();
-    let kafka: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &brokers).create()?;
-    let topic = NewTopic::new(TOPIC, PARTITIONS.parse()?, TopicReplication::Fixed(1));
-    for made in kafka.create_topics([&topic], &AdminOptions::new()).await? {
-        made.map_err(|(topic, error)| anyhow::anyhow!("making {topic}: {error}"))?;
-    }
+    topics::make(&brokers, TOPIC, PARTITIONS.parse()?).await?;
     let (java, jars) = (rig.tools.java().await?, rig.tools.kafka().await?);
     let arguments = [
         "--topic",
@@ -46,9 +40,7 @@ pub(crate) async fn rate(rig: &Rig, records: usize, bytes: usize) -> Result<(f64
         .output()
         .await?;
     ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    for removed in kafka.delete_topics(&[TOPIC], &AdminOptions::new()).await? {
-        removed.map_err(|(topic, error)| anyhow::anyhow!("removing {topic}: {error}"))?;
-    }
+    topics::remove(&brokers, &[TOPIC]).await?;
     let text = String::from_utf8(output.stdout)?;
     // `500000 records sent, 123456.789 records/sec (…), …`
     let rate = text.lines().rev().find_map(|line| {

@@ -293,3 +293,38 @@ fn status_of(refused: &Refused) -> u16 {
         _ => 500,
     }
 }
+
+/// Paths of the gateway that there aren't.
+pub const UNKNOWN_PATHS: &[&str] = &[
+    "/",
+    "/api",
+    "/api/",
+    "/api/ticket",
+    "/api/tickets/1/2",
+    "/api/orders/1:pay",
+    "//api/tickets",
+    "/API/tickets",
+    "/api/tickets;a=b",
+    "/api/../etc/passwd",
+    "/.env",
+    "/wp-login.php",
+    "/healthz",
+    "/ready",
+    "/metrics",
+    "/readyz",
+    "/stats",
+    "/ticketing.tickets.v1.TicketService/GetTicket",
+    "/ticketing.tickets.v1.TicketService",
+];
+
+/// Verbs that a path of the gateway doesn't have, and those that it has.
+pub const WRONG_VERBS: &[(&str, &str, &str)] = &[
+    ("DELETE", "/api/tickets", "GET, POST"),
+    ("PUT", "/api/orders", "GET, POST"),
+    ("POST", "/api/tickets/1", "GET, PATCH, PUT"),
+    ("PATCH", "/api/orders/1", "DELETE, GET"),
+    ("GET", "/api/orders/1:cancel", "POST"),
+    ("DELETE", "/api/tickets/1:withdraw", "POST"),
+    ("POST", "/api/orders/1:watch", "GET"),
+    ("OPTIONS", "/api/tickets", "GET, POST"),
+];

@@ -9,7 +9,10 @@ use reqwest::{
     header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
-use stories::{Answer, Refused, Visitor, World};
+use stories::{
+    Answer, Refused, Visitor, World,
+    stranger::{UNKNOWN_PATHS, WRONG_VERBS},
+};
 use tonic::{Code, Request, transport::Endpoint};
 use uuid::Uuid;
 
@@ -92,36 +95,16 @@ async fn what_is_no_request_of_the_contract_is_refused_before_any_service_hears_
     }
 
     // Paths that there aren't, and verbs that a path doesn't have.
-    for path in [
-        "/",
-        "/api",
-        "/api/",
-        "/api/ticket",
-        "/api/tickets/1/2",
-        "/api/orders/1:pay",
-        "//api/tickets",
-        "/healthz",
-        "/ready",
-        "/ticketing.tickets.v1.TicketService/GetTicket",
-    ] {
+    for path in UNKNOWN_PATHS {
         let answer = alice.get(path).await?;
         assert_eq!(answer.refusal().context(path)?, refusal(404, Code::NotFound, "UNKNOWN_PATH"), "{path}");
     }
-    for (verb, path, allowed) in [
-        ("DELETE", "/api/tickets", "GET, POST"),
-        ("PUT", "/api/orders", "GET, POST"),
-        ("POST", "/api/tickets/1", "GET, PATCH, PUT"),
-        ("PATCH", "/api/orders/1", "DELETE, GET"),
-        ("GET", "/api/orders/1:cancel", "POST"),
-        ("DELETE", "/api/tickets/1:withdraw", "POST"),
-        ("POST", "/api/orders/1:watch", "GET"),
-        ("OPTIONS", "/api/tickets", "GET, POST"),
-    ] {
+    for (verb, path, allowed) in WRONG_VERBS {
         let answer = Answer::of(alice.request(verb.parse()?, path)).await?;
         assert_eq!(answer.refusal()?, refusal(405, Code::Unimplemented, "UNKNOWN_METHOD"), "{verb} {path}");
         let mut verbs: Vec<_> = answer.header(ALLOW.as_str()).context("allow")?.split(", ").collect();
         verbs.sort_unstable();
-        assert_eq!(verbs.join(", "), allowed, "{verb} {path}");
+        assert_eq!(verbs.join(", "), *allowed, "{verb} {path}");
     }
 
     // Queries that nobody knows, or of other types, or that the path has already.

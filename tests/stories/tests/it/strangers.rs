@@ -22,7 +22,7 @@ use local::keys::{Claims, Signer};
 use serde_json::{Value, json};
 use stories::{
     Refused, User, World, footprint,
-    stranger::{Call, Sent, Stranger, Way},
+    stranger::{Call, Sent, Stranger, UNKNOWN_PATHS, WRONG_VERBS, Way},
 };
 use tonic::Code;
 use uuid::Uuid;
@@ -649,39 +649,12 @@ impl<'w> Town<'w> {
 
         // Paths that there aren't, and verbs that a path doesn't have.
         let unknown_path = || Some(refused(Code::NotFound, "UNKNOWN_PATH"));
-        for path in [
-            "/",
-            "/api",
-            "/api/",
-            "/api/ticket",
-            "/api/tickets/1/2",
-            "/api/orders/1:pay",
-            "//api/tickets",
-            "/API/tickets",
-            "/api/tickets;a=b",
-            "/api/../etc/passwd",
-            "/.env",
-            "/wp-login.php",
-            "/metrics",
-            "/readyz",
-            "/stats",
-            "/ticketing.tickets.v1.TicketService/GetTicket",
-            "/ticketing.tickets.v1.TicketService",
-        ] {
-            add("GET", path.to_owned(), b"", unknown_path())?;
+        for path in UNKNOWN_PATHS {
+            add("GET", (*path).to_owned(), b"", unknown_path())?;
         }
         let wrong_verb = || Some(refused(Code::Unimplemented, "UNKNOWN_METHOD"));
-        for (verb, path) in [
-            ("DELETE", "/api/tickets"),
-            ("PUT", "/api/orders"),
-            ("POST", "/api/tickets/1"),
-            ("PATCH", "/api/orders/1"),
-            ("GET", "/api/orders/1:cancel"),
-            ("DELETE", "/api/tickets/1:withdraw"),
-            ("POST", "/api/orders/1:watch"),
-            ("OPTIONS", "/api/tickets"),
-        ] {
-            add(verb, path.to_owned(), b"", wrong_verb())?;
+        for (verb, path, _) in WRONG_VERBS {
+            add(verb, (*path).to_owned(), b"", wrong_verb())?;
         }
         for verb in ["BREW", "get"] {
             add(verb, tickets.clone(), b"", Some(malformed()))?;
