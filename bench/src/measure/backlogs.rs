@@ -109,46 +109,59 @@ async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
     }
 }
 
-/// How many records a second come to a topic that holds so many, from the first seen until so many more are there.
+/// How many records a second come to a topic that holds so many, until so many more are there.
 #[allow(clippy::disallowed_methods, reason = "a broker tells how much there is only when it is asked")]
 pub(super) async fn rate_on(rig: &Rig, topic: &str, held: i64, more: usize) -> Result<f64> {
     let (config, topic) = (topics::reader(&rig.brokers()), topic.to_owned());
     tokio::task::spawn_blocking(move || {
         let client: BaseConsumer = config.create()?;
-        let all = i64::try_from(more)?;
-        let mut first: Option<(Instant, i64)> = None;
-        let waits = Instant::now();
+        let mut backlog = Backlog::of(more);
         loop {
-            let (now, there) = (Instant::now(), topics::held(&client, &topic)? - held);
-            match first {
-                Some((at, then)) if there >= all => {
-                    return Ok((there - then) as f64 / now.duration_since(at).as_secs_f64());
-                }
-                None if there > 0 => first = Some((now, there)),
-                _ => {}
+            if let Some(rate) = backlog.look((topics::held(&client, &topic)? - held) as f64)? {
+                return Ok(rate);
             }
-            ensure!(waits.elapsed() < LIMIT, "{there} of {all} on {topic} after {LIMIT:?}");
             std::thread::sleep(meter::LOOKS);
         }
     })
     .await?
 }
 
-/// How many events a second payments takes in, from the first until all of so many are there.
+/// How many events a second payments takes in, until all of so many are there.
 async fn rate_into(system: &System<'_>, all: usize) -> Result<f64> {
-    let all = all as f64;
-    let mut first: Option<(Instant, f64)> = None;
-    let waits = Instant::now();
     let payments = system.stack.service("payments")?;
+    let mut backlog = Backlog::of(all);
     loop {
-        let handled = meter::sum(payments, "inbox_handled_total").await?;
-        let now = Instant::now();
-        match first {
-            Some((at, then)) if handled >= all => return Ok((handled - then) / now.duration_since(at).as_secs_f64()),
-            None if handled > 0.0 => first = Some((now, handled)),
-            _ => {}
+        if let Some(rate) = backlog.look(meter::sum(payments, "inbox_handled_total").await?)? {
+            return Ok(rate);
         }
-        ensure!(waits.elapsed() < LIMIT, "{handled} of {all} after {LIMIT:?}");
         tokio::time::sleep(meter::LOOKS).await;
+    }
+}
+
+/// A backlog that is worked off, looked at now and then.
+struct Backlog {
+    all: f64,
+    begun: Instant,
+    /// When nothing was done yet, as it was last seen: the rate counts from there, so that it is never too high.
+    untouched: Instant,
+}
+
+impl Backlog {
+    fn of(all: usize) -> Self {
+        let now = Instant::now();
+        Self { all: all as f64, begun: now, untouched: now }
+    }
+
+    /// So much is done by now: the rate, once that is all.
+    fn look(&mut self, done: f64) -> Result<Option<f64>> {
+        let now = Instant::now();
+        if done <= 0.0 {
+            self.untouched = now;
+        }
+        if done >= self.all {
+            return Ok(Some(done / now.duration_since(self.untouched).as_secs_f64()));
+        }
+        ensure!(now.duration_since(self.begun) < LIMIT, "{done} of {} after {LIMIT:?}", self.all);
+        Ok(None)
     }
 }
