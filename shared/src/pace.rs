@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much longer the next batch may wait for each item of the one before.
-const EACH: Duration = Duration::from_micros(600);
+/// How much longer the next batch may wait for each item of the one before. At n items a second the wait feeds itself once
+/// n times this is more than 1, so that it is long where thousands come a second, and stays short below.
+const EACH: Duration = Duration::from_micros(150);
 
 /// It waits no longer than this, however many there were: of a transaction that carries so many rows most of the price is
 /// theirs, and longer waits would save nothing more.
@@ -69,7 +70,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_more_a_batch_carried_the_longer_the_next_waits_up_to_a_bound() {
         assert_eq!(waits_after(1).await, Duration::from_millis(1));
-        assert_eq!(waits_after(10).await, Duration::from_millis(6));
+        assert_eq!(waits_after(40).await, Duration::from_millis(6));
         assert_eq!(waits_after(1_000_000).await, MOST);
     }
 

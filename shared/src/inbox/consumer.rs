@@ -218,7 +218,12 @@ impl<S: Service> Consumer<S> {
                 Polled::Assigned(assignments) => self.assigned(client, assignments),
                 Polled::Revoked(partitions) => self.revoked(client, &partitions),
                 Polled::Messages(mut batch) => {
-                    self.pace.begin().await;
+                    // With no room left for more there is nothing to gain from waiting for it.
+                    if waiting.capacity() > 0 {
+                        self.pace.begin().await;
+                    } else {
+                        self.pace.begun();
+                    }
                     while batch.len() < self.config.batch {
                         match waiting.try_recv() {
                             Ok(Polled::Messages(more)) => batch.extend(more),
