@@ -17,7 +17,8 @@ use prometheus_client::{
 use super::Database;
 use crate::ops::Metrics;
 
-/// How long a read waits for a free connection before the database counts as out of reach.
+/// How long opening a connection may take before the database counts as out of reach. For one that others use a read waits
+/// its turn, until its call's deadline: that says nothing of the database.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Connections for reading, opened when needed and kept.
@@ -48,7 +49,6 @@ impl Pool {
         let manager = AsyncDieselConnectionManager::new_with_config("", config);
         let pool = deadpool::Pool::builder(manager)
             .max_size(size.max(1))
-            .wait_timeout(Some(WAIT))
             .create_timeout(Some(WAIT))
             .recycle_timeout(Some(WAIT))
             .runtime(::deadpool::Runtime::Tokio1)
@@ -57,11 +57,11 @@ impl Pool {
         Self(pool.expect("a runtime is set"))
     }
 
-    /// A connection, for as long as it is held.
+    /// A connection, for as long as it is held. While all are used this waits, however long that takes.
     ///
     /// # Errors
     ///
-    /// None was free or could be opened within 2 s.
+    /// None could be opened within 2 s.
     pub async fn get(&self) -> Result<deadpool::Object<AsyncPgConnection>, PoolError> {
         Ok(self.0.get().await?)
     }

@@ -121,6 +121,28 @@ async fn a_watch_ends_with_unavailable_when_its_server_stops() -> Result<()> {
     world.end().await
 }
 
+#[tokio::test]
+async fn one_watch_more_than_a_server_takes_on_is_refused_until_another_has_ended() -> Result<()> {
+    let world = World::with(|stack| Ok(stack.env("orders", "WATCHES", "2"))).await?;
+    let (alice, bob) = (world.user("alice")?, world.user("bob")?);
+    let ticket = alice.lists("Concert", 29900, 5).await?;
+    let order = bob.places(&ticket, 1).await?;
+    let [kept, given_up] = [watch(&bob, &order.id, None).await?, watch(&bob, &order.id, None).await?];
+
+    let refused = Refused::of(watch(&bob, &order.id, None).await.map(drop))?;
+    assert_eq!(refused, Refused { retry: true, ..Refused::new(Code::ResourceExhausted, "OVERLOADED") });
+    bob.order(&order.id).await?;
+
+    drop(given_up);
+    let instead =
+        wait::until("room for another watch", SOON, || async { Ok(watch(&bob, &order.id, None).await?) }).await?;
+    let cancelled = bob.cancels(&order.id).await?;
+    for mut story in [kept, instead] {
+        assert_eq!(rest(&mut story, 0).await?.last(), Some(&cancelled));
+    }
+    world.end().await
+}
+
 /// Watches a connection may have: one stream is left for calls.
 const STREAMS: usize = 250;
 
