@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in, tools};
 use local::ready::http_status;
@@ -123,10 +122,8 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
     assert!(child.wait().await.unwrap().success(), "Ctrl-C is how it ends");
     nothing_runs_in(checkout.path()).await;
 
-    let begun = Instant::now();
     let mut child = checkout.run(offset);
     lines_until(&mut output(&mut child), "ready").await;
-    assert!(begun.elapsed() < Duration::from_secs(15), "a second start took {:?}", begun.elapsed());
     let (client, _connection) = connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
     client.batch_execute("TABLE kept").await.expect("the state survives a restart");
 

@@ -30,7 +30,7 @@ async fn watched() -> Result<(World, Prometheus)> {
     let program = Tools::from_env()?.prometheus().await?;
     let world = World::with(|stack| {
         let stack = stack.prometheus(program, HASTE).env_for_all("METRICS_SAMPLE_EVERY", "200ms");
-        Ok(stack.env("orders", "ORDER_TTL", "5s"))
+        Ok(stack.env("orders", "ORDER_TTL", "10s"))
     })
     .await?;
     let prometheus = Prometheus::of(&world)?;
@@ -68,10 +68,11 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
     let ticket = alice.lists("Concert", 29900, 50).await?;
     let forgotten = delay::superuser(&world).await?;
     forgotten.0.batch_execute("BEGIN; SELECT 1").await?;
-    let (unsure, unfired) = tokio::try_join!(bob.places(&ticket, 1), bob.places(&ticket, 1))?;
+    let unsure = bob.places(&ticket, 1).await?;
     bob.awaits_order(&unsure.id, OrderStatus::AwaitingPayment).await?;
     Ledger::of(&world)?.breaks(&unsure.id, Kind::Charge, "error_500", Often::For(Duration::from_secs(120))).await?;
     bob.pays(&unsure.id, "pm_card_visa").await?;
+    let unfired = bob.places(&ticket, 1).await?;
     olga.awaits_timer(&unfired.id, ExpirationStatus::Scheduled).await?;
     let timer = Delay::of_timer(&world, &unfired.id).await?;
     let cursor = Delay::of_relay(&world, "tickets").await?;
