@@ -8,6 +8,7 @@ use local::progress::say;
 
 use crate::{
     buyers::Buyers,
+    measure::otlp::Receiver,
     meter::{self, Meter},
     outcomes::Goal,
     rig::{Rig, System, Variant},
@@ -39,6 +40,9 @@ pub(crate) struct Explore {
     /// How many replicas of each service.
     #[arg(long, default_value_t = 1)]
     replicas: usize,
+    /// Every request is traced, to a receiver that counts and drops.
+    #[arg(long)]
+    traced: bool,
     /// How long Kafka's virtual machine is warmed up before, in seconds.
     #[arg(long, default_value_t = 60)]
     warm_up: u64,
@@ -58,6 +62,10 @@ impl Explore {
             let (name, value) = setting.split_once('=').with_context(|| format!("{setting} is not NAME=VALUE"))?;
             variant = variant.set(name, value);
         }
+        let receiver = Receiver::start().await?;
+        if self.traced {
+            variant = receiver.told_by(variant);
+        }
         let system = rig.system(&variant).await?;
         let buyers = Buyers::ready(&system.stack, self.tickets, self.goal).await?;
         say("warming up: Kafka's virtual machine needs a minute of load");
@@ -73,6 +81,9 @@ impl Explore {
             look(&system, &buyers, rate, lasts).await?;
         }
         system.stop().await?;
+        if self.traced {
+            say(format_args!("    {} spans received", receiver.received()));
+        }
         rig.stop().await
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     outcomes::Goal,
     report::{Machine, Report},
     rig::{Rig, Variant},
+    rounds::Round,
     scale::Scale,
     table::ROWS,
 };
@@ -78,12 +79,15 @@ impl Ratios {
         let rig = Rig::start(scale).await?;
         let machine = Machine::this(&rig).await?;
         warm_up(&rig).await?;
-        let rounds = rounds::take(&rig, &plan).await?;
+        let show = |rounds: &[Round]| Report::new(&machine, scale, rounds, &[]).write(&self.out);
+        let rounds = rounds::take(&rig, &plan, show).await?;
         let flames = if self.only.is_empty() { flame::graphs(&rig, &rounds, &self.out).await? } else { Vec::new() };
         rig.stop().await?;
-        let report = Report::new(machine, scale, rounds, flames);
+        let report = Report::new(&machine, scale, &rounds, &flames);
         report.write(&self.out)?;
         say(format_args!("{} has the report\n\n{}", self.out.display(), report.table()));
+        let failed = rounds.iter().map(|round| round.failed.len()).sum::<usize>();
+        ensure!(failed == 0, "{failed} figures could not be taken");
         Ok(())
     }
 

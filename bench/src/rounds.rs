@@ -19,15 +19,22 @@ pub(crate) struct Round {
     pub figures: BTreeMap<Quantity, f64>,
     /// What each gave, with what is told of it.
     pub taken: Vec<(Measurement, Taken)>,
+    /// What gave nothing, and why: it failed, or what it left behind did not pass its audit.
+    pub failed: Vec<(Measurement, String)>,
 }
 
-/// Takes all rounds.
+/// Takes all rounds, and shows after each what there is by then. What fails has no figure in that round, and keeps no other
+/// from being taken.
 ///
 /// # Errors
 ///
-/// A measurement failed, or its audit.
-pub(crate) async fn take(rig: &Rig, plan: &[Measurement]) -> Result<Vec<Round>> {
-    let (mut rounds, mut known, begun) = (Vec::new(), Known::default(), Instant::now());
+/// It can't be shown.
+pub(crate) async fn take(
+    rig: &Rig,
+    plan: &[Measurement],
+    mut show: impl FnMut(&[Round]) -> Result<()>,
+) -> Result<Vec<Round>> {
+    let (mut rounds, mut known, begun): (Vec<Round>, _, _) = (Vec::new(), Known::default(), Instant::now());
     for number in 1..=rig.scale.rounds {
         let mut round = Round::default();
         for (nth, measurement) in plan.iter().enumerate() {
@@ -38,7 +45,14 @@ pub(crate) async fn take(rig: &Rig, plan: &[Measurement]) -> Result<Vec<Round>> 
                 plan.len(),
                 begun.elapsed().as_secs_f64() / 60.0
             ));
-            let taken = measurement.take(rig, &known).await?;
+            let taken = match measurement.take(rig, &known).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    say(format_args!("    no figure: {error:?}"));
+                    round.failed.push((*measurement, format!("{error:#}")));
+                    continue;
+                }
+            };
             for (quantity, value) in &taken.figures {
                 say(format_args!("    {quantity:?}: {value:.2}"));
             }
@@ -47,6 +61,7 @@ pub(crate) async fn take(rig: &Rig, plan: &[Measurement]) -> Result<Vec<Round>> 
             round.taken.push((*measurement, taken));
         }
         rounds.push(round);
+        show(&rounds)?;
     }
     Ok(rounds)
 }

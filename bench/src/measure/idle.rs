@@ -13,9 +13,12 @@ use crate::{
     table::Quantity as Q,
 };
 
+/// From one call to the next, and from one bare commit to the next: a processor that has been idle is slower to begin, and
+/// both are to meet that alike.
+pub(super) const BETWEEN: Duration = Duration::from_millis(30);
+
 /// Calls that come one at a time, each when all that the one before has caused is over.
 pub(super) async fn create(rig: &Rig) -> Result<Taken> {
-    const BETWEEN: Duration = Duration::from_millis(30);
     let system = rig.system(&Variant::default()).await?;
     let buyers = Buyers::ready(&system.stack, rig.scale.tickets.min(100), Goal::Reserved).await?;
     // Statements are prepared, connections are warm.

@@ -6,7 +6,7 @@ mod catch_up;
 mod grown;
 mod idle;
 mod orders;
-mod otlp;
+pub(crate) mod otlp;
 mod sagas;
 mod timers;
 
@@ -232,7 +232,7 @@ async fn floor(rig: &Rig) -> Result<Taken> {
 }
 
 async fn idle_commit(rig: &Rig) -> Result<Taken> {
-    let took = Floor::lay(rig).await?.commits(rig.scale.calls).await?;
+    let took = Floor::lay(rig).await?.commits(rig.scale.calls, idle::BETWEEN).await?;
     Ok(Taken::default().figure(Q::CommitIdle, took.value_at_quantile(0.5) as f64 / 1000.0))
 }
 

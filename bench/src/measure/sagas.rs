@@ -40,10 +40,7 @@ fn megabytes(bytes: u64) -> f64 {
 /// Of a system that tells of every request to a receiver, which counts and drops.
 pub(super) async fn traced(rig: &Rig, guess: f64) -> Result<Taken> {
     let receiver = Receiver::start().await?;
-    let traced = Variant::default()
-        .set("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint())
-        .set("OTEL_TRACES_SAMPLER", "always_on");
-    let system = rig.system(&traced).await?;
+    let system = rig.system(&receiver.told_by(Variant::default())).await?;
     let best = highest(rig, &system, guess).await?;
     system.stop().await?;
     let told = format!("{}; {} spans received", best.run, receiver.received());

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use super::{Filled, Report};
 use crate::table::Unit;
 
+/// What figures don't say by themselves.
+const NOTES: &str = include_str!("../../notes.md");
+
 /// The table alone.
 pub(super) fn table(rows: &[Filled]) -> String {
     let mut page = String::from(
@@ -46,7 +49,7 @@ pub(super) fn table(rows: &[Filled]) -> String {
 }
 
 /// All of it.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &Report<'_>) -> String {
     let Report { machine, scale, ratios, rounds, flames } = report;
     let mut page = format!(
         "# How fast, against what the same machine does alone\n\n\
@@ -64,17 +67,18 @@ pub(super) fn page(report: &Report) -> String {
         machine.kernel,
         machine.versions.join("; "),
         machine.settings.join("; "),
-        scale.rounds,
+        rounds.len(),
         scale.try_for.as_secs(),
         table(ratios),
     );
     if flames.is_empty() {
         page += "No flame graphs: there is no `perf` on this machine, or none was asked for.\n\n";
     }
-    for flame in flames {
+    for flame in *flames {
         let _ = writeln!(page, "![{flame}]({flame})\n");
     }
-    page += "## Every round\n\nTaken again by `make bench`, one of them by `make bench ONLY=R1`.\n";
+    page += NOTES;
+    page += "\n## Every round\n\nTaken again by `make bench`, one of them by `make bench ONLY=R1`.\n";
     for (number, round) in rounds.iter().enumerate() {
         let _ = writeln!(page, "\n### Round {}\n", number + 1);
         for (measurement, taken) in &round.taken {
@@ -87,6 +91,9 @@ pub(super) fn page(report: &Report) -> String {
                 let cpu: Vec<_> = taken.cpu.iter().map(|(name, ms)| format!("{name} {ms:.3}")).collect();
                 let _ = writeln!(page, "  - ms of CPU each: {}", cpu.join(", "));
             }
+        }
+        for (measurement, why) in &round.failed {
+            let _ = writeln!(page, "- {measurement:?}: no figure. `{}`", why.replace(['\n', '`'], " "));
         }
     }
     page

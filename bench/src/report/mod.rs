@@ -45,23 +45,23 @@ pub(crate) struct Filled {
 
 /// All of it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Report<'a> {
     /// What it ran on.
-    pub machine: Machine,
+    pub machine: &'a Machine,
     /// Sizes and times.
     pub scale: Scale,
     /// The table.
     pub ratios: Vec<Filled>,
     #[serde(skip)]
-    pub(crate) rounds: Vec<Round>,
+    pub(crate) rounds: &'a [Round],
     /// Names of the flame graphs beside it.
-    pub flames: Vec<String>,
+    pub flames: &'a [String],
 }
 
-impl Report {
+impl<'a> Report<'a> {
     /// Of these rounds.
-    pub(crate) fn new(machine: Machine, scale: Scale, rounds: Vec<Round>, flames: Vec<String>) -> Self {
-        let ratios = ROWS.iter().filter_map(|row| filled(row, &rounds)).collect();
+    pub(crate) fn new(machine: &'a Machine, scale: Scale, rounds: &'a [Round], flames: &'a [String]) -> Self {
+        let ratios = ROWS.iter().filter_map(|row| filled(row, rounds)).collect();
         Self { machine, scale, ratios, rounds, flames }
     }
 
@@ -77,7 +77,7 @@ impl Report {
         write("report.json", serde_json::to_string_pretty(self)? + "\n")?;
         write("report.md", markdown::page(self))?;
         plots::ratios(&dir.join("ratios.svg"), &self.ratios)?;
-        plots::cpu(&dir.join("cpu.svg"), &self.rounds)
+        plots::cpu(&dir.join("cpu.svg"), self.rounds)
     }
 
     /// The table, as people read it.
@@ -128,7 +128,7 @@ mod tests {
     use crate::table::Quantity;
 
     fn round(figures: &[(Quantity, f64)]) -> Round {
-        Round { figures: figures.iter().copied().collect(), taken: Vec::new() }
+        Round { figures: figures.iter().copied().collect(), ..Round::default() }
     }
 
     #[test]

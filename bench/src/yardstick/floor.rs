@@ -105,14 +105,15 @@ impl Floor {
         }
     }
 
-    /// So many commits, each timed, in microseconds.
+    /// So many commits, one every so often, each timed, in microseconds.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub(crate) async fn commits(&self, times: usize) -> Result<Histogram<u64>> {
-        let mut took = load::histogram()?;
+    pub(crate) async fn commits(&self, times: usize, every: Duration) -> Result<Histogram<u64>> {
+        let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
         for _ in 0..times {
+            turns.tick().await;
             let begun = Instant::now();
             self.commit().await?;
             took.saturating_record(micros(begun));
