@@ -1,7 +1,7 @@
 //! Whoever opens more than they mean to use: streams that are reset at once, answers that nobody reads. Others notice
 //! nothing of it, and nothing of it stays.
 
-use std::net::SocketAddr;
+use std::{future::poll_fn, net::SocketAddr, task::Poll};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -12,11 +12,13 @@ use http::Request;
 use local::wait;
 use prost::Message;
 use stories::{SOON, User, Visitor, World, stranger::framed};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 const LIST: &str = "/ticketing.tickets.v1.TicketService/ListTickets";
 /// Streams that are opened and reset on one connection.
 const RESETS: usize = 10_000;
+/// Streams that a connection may have open.
+const STREAMS: usize = 256;
 /// Answers that nobody reads.
 const UNREAD: usize = 200;
 
@@ -59,10 +61,10 @@ async fn under_way(world: &World, service: &str) -> Result<i64> {
     Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum())
 }
 
-async fn awaits_nothing_under_way(world: &World) -> Result<()> {
-    wait::until("nothing to be under way", SOON, async || {
+async fn awaits_under_way(world: &World, expected: usize) -> Result<()> {
+    wait::until(&format!("{expected} calls to be under way"), SOON, async || {
         let calls = under_way(world, "tickets").await?;
-        ensure!(calls == 0, "{calls} calls are");
+        ensure!(usize::try_from(calls) == Ok(expected), "{calls} are");
         Ok(())
     })
     .await
@@ -105,8 +107,51 @@ async fn streams_that_are_reset_at_once_disturb_nobody() -> Result<()> {
         served_meanwhile(neighbour, &ticket, flood).await.with_context(|| format!("at {to}"))?;
         neighbour.ticket(&ticket).await?;
     }
-    awaits_nothing_under_way(&world).await?;
+    awaits_under_way(&world, 0).await?;
     world.end().await
+}
+
+#[tokio::test]
+async fn a_connection_has_as_many_streams_at_once_as_it_may_and_the_rest_wait() -> Result<()> {
+    let world = world().await?;
+    let alice = world.user("alice")?;
+    let ticket = alice.lists("Concert", 100, 1).await?.id;
+    let token = world.stack().signer().token("mallory", &[])?;
+    // The gateway passes on what has come in whole, so that only its word can be seen from outside.
+    limited(world.gateway()?.addr(), &token).await?;
+
+    let mut line = limited(world.replica("tickets", 0)?.grpc(), &token).await?;
+    let mut open = Vec::new();
+    for _ in 0..STREAMS {
+        // Never ended: a call is under way as long as its caller has more to say.
+        open.push(line.ask().await.context("a stream")?);
+    }
+    awaits_under_way(&world, STREAMS).await?;
+    // Of the next one nothing is sent, and after it there is no room even for that.
+    open.push(line.ask().await.context("a stream that waits")?);
+    let room = poll_fn(|cx| Poll::Ready(line.send.poll_ready(cx).is_ready())).await;
+    ensure!(!room, "there is room beyond {STREAMS} streams");
+    alice.ticket(&ticket).await?;
+
+    let (answer, mut ended) = open.swap_remove(0);
+    ended.send_reset(Reason::CANCEL);
+    drop((answer, ended));
+    timeout(SOON, poll_fn(|cx| line.send.poll_ready(cx))).await.context("no room after one has ended")??;
+    drop((open, line));
+    awaits_under_way(&world, 0).await?;
+    world.end().await
+}
+
+/// A connection whose other side has said how many streams it may have.
+async fn limited(to: SocketAddr, token: &str) -> Result<Line> {
+    let line = Line::open(to, token, |_| {}).await?;
+    wait::until("the server to say how many streams there may be", SOON, async || {
+        let most = line.send.current_max_send_streams();
+        ensure!(most == STREAMS, "{most} may be open at {to}");
+        Ok(())
+    })
+    .await?;
+    Ok(line)
 }
 
 #[tokio::test]
@@ -135,7 +180,7 @@ async fn answers_that_nobody_reads_keep_nobody_waiting() -> Result<()> {
         ensure!(begun.iter().all(|answer| answer.status() == 200), "they are all there to be read");
         neighbour.ticket(&ticket).await?;
         drop((begun, answers, line));
-        awaits_nothing_under_way(&world).await?;
+        awaits_under_way(&world, 0).await?;
     }
     world.end().await
 }
