@@ -2,7 +2,7 @@
 //! servers of its own, with fsync on.
 
 mod buyers;
-mod database;
+mod copy;
 mod explore;
 mod flame;
 mod load;

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use anyhow::Result;
-use local::service::Service;
+use local::{service::Service, session::Session};
 
-use crate::{database, rig::System};
+use crate::rig::System;
 
 /// How often a backlog is looked at: whoever looks takes a part of what is measured.
 pub(crate) const LOOKS: Duration = Duration::from_millis(50);
@@ -58,7 +58,7 @@ impl LogUse {
     ///
     /// It can't be asked.
     pub(crate) async fn of(url: &str) -> Result<Self> {
-        let session = database::connect(url).await?;
+        let session = Session::connect(url).await?;
         let version: i32 = session.query_one("SELECT current_setting('server_version_num')::int", &[]).await?.get(0);
         // Since version 18 flushes are counted with all other input and output.
         let syncs = match version {

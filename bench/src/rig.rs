@@ -13,13 +13,14 @@ use local::{
     process::Process,
     progress::say,
     sandbox::Sandbox,
+    session::Session,
     stack::{SharedServers, Stack, StackBuilder},
     throwaway::Throwaway,
     tools::Tools,
 };
 use uuid::Uuid;
 
-use crate::{database, scale::Scale, topics};
+use crate::{scale::Scale, topics};
 
 /// The four.
 pub(crate) const SERVICES: [&str; 4] = ["tickets", "orders", "payments", "expiration"];
@@ -230,7 +231,7 @@ impl System<'_> {
     }
 
     async fn remove(&self) -> Result<()> {
-        let admin = database::connect(&self.postgres.url("postgres")).await?;
+        let admin = Session::connect(&self.postgres.url("postgres")).await?;
         let services = self.stack.services().iter().map(|service| service.name());
         let mut names: Vec<_> = services.collect();
         names.dedup();

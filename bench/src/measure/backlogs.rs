@@ -8,13 +8,14 @@ use contracts::{
     orders::v1::{Order, OrderCreated, OrderEvent, OrderStatus, order_event::Change},
     r#type::v1::Money,
 };
+use local::session::Session;
 use prost::Message;
 use rdkafka::consumer::BaseConsumer;
 use uuid::Uuid;
 
 use super::Taken;
 use crate::{
-    database, meter,
+    copy, meter,
     rig::{Rig, System, Variant, terminate},
     table::Quantity as Q,
     topics,
@@ -90,7 +91,7 @@ pub(super) fn record_size() -> Result<usize> {
 }
 
 async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
-    let session = database::connect(&system.database_url("orders")?).await?;
+    let session = Session::connect(&system.database_url("orders")?).await?;
     let mut failed = None;
     let lines = (0..backlog).map_while(|_| match event() {
         Ok((id, payload)) => {
@@ -102,7 +103,7 @@ async fn fill(system: &System<'_>, backlog: usize) -> Result<()> {
             None
         }
     });
-    database::copy(&session, "outbox (event_id, event_type, key, traceparent, payload)", lines).await?;
+    copy::lines_into(&session, "outbox (event_id, event_type, key, traceparent, payload)", lines).await?;
     match failed {
         Some(error) => Err(error),
         None => Ok(session.batch_execute("CHECKPOINT").await?),

@@ -12,11 +12,11 @@ use local::{
     ports::Port,
     postgres::{Postgres, PostgresConfig},
     progress::{say, step},
+    session::Session,
 };
 
 use super::{Taken, sagas};
 use crate::{
-    database,
     rig::{Rig, SERVICES, System, Variant, terminate},
     table::Quantity as Q,
     yardstick::pgbench,
@@ -71,7 +71,7 @@ pub(super) async fn sagas(rig: &Rig, guess: f64) -> Result<Taken> {
 
 async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     let system = rig.prepare(&Variant::default(), postgres).await?;
-    let admin = database::connect(&postgres.url("postgres")).await?;
+    let admin = Session::connect(&postgres.url("postgres")).await?;
     let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
     if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
         // What an interrupted run has left.
@@ -106,24 +106,24 @@ fn fingerprint(rig: &Rig) -> u64 {
 async fn fill(rig: &Rig, system: &System<'_>) -> Result<()> {
     say(format_args!("filling databases with {} ended orders, once; it takes some minutes", rig.scale.grown));
     for (service, statements) in ROWS {
-        let session = database::connect(&system.database_url(service)?).await?;
+        let session = Session::connect(&system.database_url(service)?).await?;
         let statements = statements.replace("LIVE", &rig.scale.grown_timers.to_string());
         let statements = statements.replace("(1, N)", &format!("(1, {})", rig.scale.grown));
         step(&format!("filling {service}"), async { Ok(session.batch_execute(&statements).await?) }).await?;
     }
     for service in SERVICES {
-        let session = database::connect(&system.database_url(service)?).await?;
+        let session = Session::connect(&system.database_url(service)?).await?;
         step(&format!("vacuuming {service}"), async { Ok(session.batch_execute("VACUUM ANALYZE").await?) }).await?;
     }
     Ok(())
 }
 
 /// Gives a kept database the name and the owner that a system expects.
-async fn lend(admin: &database::Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
+async fn lend(admin: &Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
     admin.batch_execute(&format!("CREATE ROLE \"{name}\" LOGIN")).await?;
     admin.batch_execute(&format!("ALTER DATABASE \"grown_{service}\" RENAME TO \"{name}\"")).await?;
     admin.batch_execute(&format!("ALTER DATABASE \"{name}\" OWNER TO \"{name}\"")).await?;
-    let session = database::connect(&postgres.url(name)).await?;
+    let session = Session::connect(&postgres.url(name)).await?;
     // The topics of before are gone, and with them what was said of places in them.
     session
         .batch_execute(&format!(
@@ -136,10 +136,10 @@ async fn lend(admin: &database::Session, postgres: &Postgres, service: &str, nam
 }
 
 /// Keeps it under a name that says so.
-async fn take_back(admin: &database::Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
+async fn take_back(admin: &Session, postgres: &Postgres, service: &str, name: &str) -> Result<()> {
     let keeper = "DO $$ BEGIN CREATE ROLE keeper; EXCEPTION WHEN duplicate_object THEN NULL; END $$";
     admin.batch_execute(keeper).await?;
-    let session = database::connect(&postgres.url(name)).await?;
+    let session = Session::connect(&postgres.url(name)).await?;
     session.batch_execute(&format!("REASSIGN OWNED BY \"{name}\" TO keeper; DROP OWNED BY \"{name}\"")).await?;
     drop(session);
     // The session's end is the server's to notice.

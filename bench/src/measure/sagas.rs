@@ -1,11 +1,11 @@
 //! Whole sagas: create, held, paid at the sandbox, completed; as many a second as hold.
 
 use anyhow::Result;
+use local::session::Session;
 
 use super::{Taken, otlp::Receiver};
 use crate::{
     buyers::Buyers,
-    database,
     outcomes::Goal,
     rig::{Rig, System, Variant},
     search::{self, Best},
@@ -50,10 +50,10 @@ pub(super) async fn traced(rig: &Rig, guess: f64) -> Result<Taken> {
 /// Of a system beside which a transaction stays open that has seen and written something, in another database.
 pub(super) async fn beside_transaction(rig: &Rig, guess: f64) -> Result<Taken> {
     const ELSEWHERE: &str = "elsewhere";
-    let admin = database::connect(&rig.postgres_url("postgres")).await?;
+    let admin = Session::connect(&rig.postgres_url("postgres")).await?;
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS {ELSEWHERE}")).await?;
     admin.batch_execute(&format!("CREATE DATABASE {ELSEWHERE}")).await?;
-    let open = database::connect(&rig.postgres_url(ELSEWHERE)).await?;
+    let open = Session::connect(&rig.postgres_url(ELSEWHERE)).await?;
     open.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()").await?;
     let system = rig.system(&Variant::default()).await?;
     let best = highest(rig, &system, guess).await?;

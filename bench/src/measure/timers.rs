@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use contracts::expiration::v1::ExpirationEvent;
 use hdrhistogram::Histogram;
+use local::session::Session;
 use prost::Message as _;
 use rdkafka::{
     Message,
@@ -16,7 +17,7 @@ use super::{
     backlogs::{TRACEPARENT, rate_on},
 };
 use crate::{
-    database, load,
+    load,
     rig::{Rig, System, Variant, terminate},
     table::Quantity as Q,
     topics,
@@ -58,7 +59,7 @@ pub(super) async fn both(rig: &Rig) -> Result<Taken> {
 }
 
 async fn fill(system: &System<'_>, due: &str, timers: i32) -> Result<()> {
-    let session = database::connect(&system.database_url("expiration")?).await?;
+    let session = Session::connect(&system.database_url("expiration")?).await?;
     let fill = format!(
         "INSERT INTO expirations (order_id, expires_at, status, traceparent) \
          SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, {due}, 1, '{TRACEPARENT}' \

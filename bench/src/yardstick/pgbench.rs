@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use local::session::Session;
 use tokio::process::Command;
 
 use crate::{
-    database,
     meter::{Cost, LogUse},
     rig::Rig,
 };
@@ -73,7 +73,7 @@ pub(crate) struct Ran {
 /// pgbench can't be run, or says nothing that can be read; as below.
 pub(crate) async fn single_rows(rig: &Rig) -> Result<Ran> {
     let database = Database::make(rig).await?;
-    let session = database::connect(&database.url).await?;
+    let session = Session::connect(&database.url).await?;
     let table = "CREATE TABLE pgbench_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text)";
     session.batch_execute(table).await?;
     database.run(rig, SINGLE_ROW, 32, Until::Time).await
@@ -115,7 +115,7 @@ pub(crate) async fn claim_batched(rig: &Rig, due: usize) -> Result<Ran> {
     const CLIENTS: usize = 2;
     let database = Database::make(rig).await?;
     database.with_services_tables().await?;
-    let session = database::connect(&database.url).await?;
+    let session = Session::connect(&database.url).await?;
     let fill = "INSERT INTO expiration.expirations \
                 SELECT id(n), now() - interval '1 hour', 1, \
                 '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL FROM generate_series(1, $1::bigint) n";
@@ -154,14 +154,14 @@ struct Database {
 impl Database {
     async fn make(rig: &Rig) -> Result<Self> {
         const NAME: &str = "yardstick";
-        let admin = database::connect(&rig.postgres_url("postgres")).await?;
+        let admin = Session::connect(&rig.postgres_url("postgres")).await?;
         admin.batch_execute(&format!("DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")).await?;
         admin.batch_execute(&format!("CREATE DATABASE {NAME}")).await?;
         Ok(Self { url: rig.postgres_url(NAME) })
     }
 
     async fn with_services_tables(&self) -> Result<()> {
-        let session = database::connect(&self.url).await?;
+        let session = Session::connect(&self.url).await?;
         for (service, tables) in TABLES {
             let own = "CREATE TABLE inbox (event_id uuid PRIMARY KEY); \
                        CREATE TABLE outbox_all PARTITION OF outbox DEFAULT";

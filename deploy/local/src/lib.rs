@@ -27,6 +27,7 @@ pub mod run;
 pub mod sandbox;
 mod scratch;
 pub mod service;
+pub mod session;
 pub mod spawn;
 pub mod stack;
 mod supervise;

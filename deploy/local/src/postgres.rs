@@ -6,14 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, User};
-use tokio_postgres::NoTls;
 
 use crate::ports::Port;
 use crate::process::{Process, Spec};
 use crate::ready::Readiness;
+use crate::session::Session;
 use crate::spawn::RunAs;
 use crate::tools::Tools;
 use crate::tree;
@@ -104,8 +104,8 @@ pub(crate) fn url(port: u16, database: &str) -> String {
 /// When the server can't be reached or refuses.
 pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> {
     let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-    let (client, connection) = tokio_postgres::connect(superuser_url, NoTls).await.context("connecting to Postgres")?;
-    let statements = async {
+    let client = Session::connect(superuser_url).await.context("connecting to Postgres")?;
+    let made = async {
         let count = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = $1), (SELECT count(*) FROM pg_database WHERE datname = $1)";
         let row = client.query_one(count, &[&name]).await?;
         if row.get::<_, i64>(0) == 0 {
@@ -117,10 +117,7 @@ pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> 
         }
         client.batch_execute(&format!("REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC")).await
     };
-    tokio::select! {
-        outcome = statements => outcome.with_context(|| format!("making the database {name}"))?,
-        end = connection => bail!("making the database {name}: the connection ended: {end:?}"),
-    }
+    made.await.with_context(|| format!("making the database {name}"))?;
     database_url(superuser_url, name)
 }
 

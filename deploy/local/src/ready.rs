@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::session::Session;
 
 /// How a process shows that it is ready to work.
 #[derive(Debug, Clone)]
@@ -62,13 +64,8 @@ impl std::fmt::Display for Readiness {
 }
 
 async fn postgres(port: u16) -> Result<()> {
-    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-    // Both together in this task: a probe that is given up takes its connection with it.
-    tokio::select! {
-        answer = client.simple_query("SELECT 1") => answer.map(drop).context("SELECT 1"),
-        end = connection => bail!("the connection ended: {end:?}"),
-    }
+    let session = Session::connect(&crate::postgres::url(port, "postgres")).await?;
+    session.simple_query("SELECT 1").await.map(drop).context("SELECT 1")
 }
 
 /// ApiVersions, version 0: the broker's request handlers answer it, not the acceptor, so it tells that the broker takes work.

@@ -5,16 +5,14 @@
 //! operator would. Reading it goes on.
 
 use anyhow::{Context, Result, ensure};
-use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use local::session::Session;
 use uuid::Uuid;
 
 use crate::World;
 
 /// What keeps a service from changing a row, until it is dropped or ended.
 pub struct Delay {
-    client: Client,
-    _connection: JoinSet<()>,
+    session: Session,
 }
 
 impl Delay {
@@ -51,18 +49,18 @@ impl Delay {
     ///
     /// The service's database can't be reached.
     pub async fn of_relay(world: &World, service: &str) -> Result<Self> {
-        let (client, tasks) = connect(world, service).await?;
-        client.batch_execute("BEGIN; SELECT FROM outbox_cursor FOR UPDATE").await?;
-        Ok(Self { client, _connection: tasks })
+        let session = connect(world, service).await?;
+        session.batch_execute("BEGIN; SELECT FROM outbox_cursor FOR UPDATE").await?;
+        Ok(Self { session })
     }
 
     async fn of_row(world: &World, service: &str, table: &str, key: &str, id: &str) -> Result<Self> {
-        let (client, tasks) = connect(world, service).await?;
-        client.batch_execute("BEGIN").await?;
+        let session = connect(world, service).await?;
+        session.batch_execute("BEGIN").await?;
         let id: Uuid = id.parse().context("an id")?;
-        let locked = client.execute(&format!("SELECT FROM {table} WHERE {key} = '{id}' FOR UPDATE"), &[]).await?;
+        let locked = session.execute(&format!("SELECT FROM {table} WHERE {key} = '{id}' FOR UPDATE"), &[]).await?;
         ensure!(locked == 1, "{service} hasn't heard of {id}");
-        Ok(Self { client, _connection: tasks })
+        Ok(Self { session })
     }
 
     /// It hears of everything.
@@ -71,7 +69,7 @@ impl Delay {
     ///
     /// The database has gone.
     pub async fn ends(self) -> Result<()> {
-        Ok(self.client.batch_execute("ROLLBACK").await?)
+        Ok(self.session.batch_execute("ROLLBACK").await?)
     }
 }
 
@@ -82,34 +80,26 @@ impl Delay {
 ///
 /// Its database can't be reached.
 pub async fn times_asked(world: &World, order_id: &str) -> Result<i64> {
-    let (client, _connection) = connect(world, "payments").await?;
+    let session = connect(world, "payments").await?;
     let id: Uuid = order_id.parse().context("an id")?;
-    let row = client.query_one(&format!("SELECT sum(tries) FROM payments WHERE order_id = '{id}'"), &[]).await?;
+    let row = session.query_one(&format!("SELECT sum(tries) FROM payments WHERE order_id = '{id}'"), &[]).await?;
     Ok(row.get::<_, Option<i64>>(0).unwrap_or_default())
 }
 
-/// A connection of the superuser's, to no service's database.
+/// A session of the superuser's, in no service's database.
 ///
 /// # Errors
 ///
 /// The server can't be reached.
-pub async fn superuser(world: &World) -> Result<(Client, JoinSet<()>)> {
-    open(&world.stack().shared_servers().postgres_url).await
+pub async fn superuser(world: &World) -> Result<Session> {
+    Session::connect(&world.stack().shared_servers().postgres_url).await
 }
 
-/// A connection to a service's database, which lives as long as its task does.
+/// A session in a service's database.
 ///
 /// # Errors
 ///
 /// It can't be reached.
-pub async fn connect(world: &World, service: &str) -> Result<(Client, JoinSet<()>)> {
-    open(world.replica(service, 0)?.database_url()).await
-}
-
-async fn open(url: &str) -> Result<(Client, JoinSet<()>)> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let mut tasks = JoinSet::new();
-    // Its error is the client's, too.
-    tasks.spawn(async { drop(connection.await) });
-    Ok((client, tasks))
+pub async fn connect(world: &World, service: &str) -> Result<Session> {
+    Session::connect(world.replica(service, 0)?.database_url()).await
 }

@@ -24,8 +24,8 @@ pub type Footprint = BTreeMap<String, String>;
 pub async fn of(world: &World) -> Result<Footprint> {
     let mut footprint = Footprint::new();
     for service in SERVICES {
-        let (client, _connection) = delay::connect(world, service).await?;
-        let appended: i64 = client.query_one("SELECT count(*) FROM outbox", &[]).await?.get(0);
+        let session = delay::connect(world, service).await?;
+        let appended: i64 = session.query_one("SELECT count(*) FROM outbox", &[]).await?.get(0);
         let published = wait::until(&format!("{service} to have told all"), SOON, async || {
             let published = told(world, service).await?;
             ensure!(published == appended, "{published} of {appended}");
@@ -39,8 +39,8 @@ pub async fn of(world: &World) -> Result<Footprint> {
     const TABLES: &str = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace \
                           AND relkind IN ('r', 'p') AND NOT relispartition";
     for service in SERVICES {
-        let (client, _connection) = delay::connect(world, service).await?;
-        for row in client.query(TABLES, &[]).await? {
+        let session = delay::connect(world, service).await?;
+        for row in session.query(TABLES, &[]).await? {
             let table: String = row.get(0);
             if MOVING.contains(&table.as_str()) {
                 continue;
@@ -49,7 +49,7 @@ pub async fn of(world: &World) -> Result<Footprint> {
                 "SELECT count(*) || ' rows, ' || coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') \
                  FROM \"{table}\" t"
             );
-            footprint.insert(format!("{service}.{table}"), client.query_one(&rows, &[]).await?.get(0));
+            footprint.insert(format!("{service}.{table}"), session.query_one(&rows, &[]).await?.get(0));
         }
     }
     Ok(footprint)

@@ -2,8 +2,7 @@
 //! something else in them, until that is undone; a record that no service has written.
 
 use anyhow::{Context, Result};
-use tokio::task::JoinSet;
-use tokio_postgres::Client;
+use local::session::Session;
 
 use crate::{
     World, delay, duplicator,
@@ -12,9 +11,8 @@ use crate::{
 
 /// A service's tables, and a copy of them as they were.
 pub struct Tables {
-    client: Client,
+    session: Session,
     undo: String,
-    _connection: JoinSet<()>,
 }
 
 impl Tables {
@@ -31,13 +29,13 @@ impl Tables {
             "expiration" => &["expirations"],
             _ => anyhow::bail!("there is no {service}"),
         };
-        let (client, connection) = delay::connect(world, service).await?;
+        let session = delay::connect(world, service).await?;
         for name in names {
-            client.batch_execute(&format!("CREATE TABLE kept_{name} AS TABLE {name}")).await?;
+            session.batch_execute(&format!("CREATE TABLE kept_{name} AS TABLE {name}")).await?;
         }
         let back: String = names.iter().map(|name| format!("INSERT INTO {name} TABLE kept_{name};")).collect();
         let undo = format!("BEGIN; TRUNCATE {}; {back} COMMIT", names.join(", "));
-        Ok(Self { client, undo, _connection: connection })
+        Ok(Self { session, undo })
     }
 
     /// Does this to them.
@@ -46,7 +44,7 @@ impl Tables {
     ///
     /// It can't be done.
     pub async fn tamper(&self, statements: &str) -> Result<()> {
-        self.client.batch_execute(statements).await.with_context(|| statements.to_owned())
+        self.session.batch_execute(statements).await.with_context(|| statements.to_owned())
     }
 
     /// Puts everything back.
@@ -55,7 +53,7 @@ impl Tables {
     ///
     /// The database has gone.
     pub async fn undo(&self) -> Result<()> {
-        Ok(self.client.batch_execute(&self.undo).await?)
+        Ok(self.session.batch_execute(&self.undo).await?)
     }
 }
 

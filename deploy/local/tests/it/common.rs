@@ -7,8 +7,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use local::tools::Tools;
 use local::wait;
-use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
 
 /// Long enough for a busy machine; no test waits for it to pass.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -21,15 +19,6 @@ pub(crate) fn tools() -> Tools {
 /// A temporary folder in which Postgres may work, though it is another user's.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().unwrap()
-}
-
-/// A connection to a database; it ends with the set of tasks beside the client.
-pub(crate) async fn connect(url: &str) -> Result<(Client, JoinSet<()>)> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let mut tasks = JoinSet::new();
-    // Its error is the client's, too.
-    tasks.spawn(async { drop(connection.await) });
-    Ok((client, tasks))
 }
 
 /// The processes that work in `dir` or below it. Postgres works in its data's folder, all others where they were started.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::{DEADLINE, connect, folder, nothing_runs_in, stand_in, tools};
+use crate::common::{DEADLINE, folder, nothing_runs_in, stand_in, tools};
 use local::ready::http_status;
 use local::service::SERVICES;
+use local::session::Session;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
@@ -114,18 +115,18 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
     let ops = format!("127.0.0.1:{}", 9101 + offset).parse().unwrap();
     assert_eq!(http_status(ops, "/readyz").await.unwrap(), 200);
 
-    let (client, connection) = connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
-    client.batch_execute("CREATE TABLE kept ()").await.unwrap();
+    let session = Session::connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
+    session.batch_execute("CREATE TABLE kept ()").await.unwrap();
 
     send(&child, Signal::SIGINT);
-    connection.join_all().await;
+    session.ended().await;
     assert!(child.wait().await.unwrap().success(), "Ctrl-C is how it ends");
     nothing_runs_in(checkout.path()).await;
 
     let mut child = checkout.run(offset);
     lines_until(&mut output(&mut child), "ready").await;
-    let (client, _connection) = connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
-    client.batch_execute("TABLE kept").await.expect("the state survives a restart");
+    let session = Session::connect(env["DATABASE_URL"].as_str().unwrap()).await.unwrap();
+    session.batch_execute("TABLE kept").await.expect("the state survives a restart");
 
     send(&child, Signal::SIGKILL);
     child.wait().await.unwrap();

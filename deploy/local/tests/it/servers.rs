@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::common::{DEADLINE, connect, folder, nothing_runs_in, tools};
+use crate::common::{DEADLINE, folder, nothing_runs_in, tools};
 use local::kafka::{Kafka, KafkaConfig, java_args};
 use local::ports::Port;
 use local::postgres::{Postgres, PostgresConfig, create_database};
 use local::ready::Readiness;
+use local::session::Session;
 use local::wait;
 
 /// How long a paused server is listened to; it isn't waited for, so its silence may be short.
@@ -23,8 +24,8 @@ async fn postgres(dir: &Path) -> Postgres {
 
 /// The first column of the first row, as a number.
 async fn query(url: &str, sql: &str) -> anyhow::Result<Option<i32>> {
-    let (client, _connection) = connect(url).await?;
-    Ok(client.query(sql, &[]).await?.first().map(|row| row.get(0)))
+    let session = Session::connect(url).await?;
+    Ok(session.query(sql, &[]).await?.first().map(|row| row.get(0)))
 }
 
 #[tokio::test]
@@ -60,14 +61,14 @@ async fn postgres_keeps_its_data_whether_it_is_killed_paused_or_restarted() {
 async fn a_pause_reaches_postgres_backends_that_are_at_work() {
     let dir = folder();
     let server = postgres(dir.path()).await;
-    let (client, _connection) = connect(&server.url("postgres")).await.unwrap();
-    client.batch_execute("SELECT 1").await.unwrap();
+    let session = Session::connect(&server.url("postgres")).await.unwrap();
+    session.batch_execute("SELECT 1").await.unwrap();
 
     server.process().pause().unwrap();
-    assert!(tokio::time::timeout(SILENCE, client.batch_execute("SELECT 1")).await.is_err());
+    assert!(tokio::time::timeout(SILENCE, session.batch_execute("SELECT 1")).await.is_err());
 
     server.process().resume().unwrap();
-    client.batch_execute("SELECT 1").await.unwrap();
+    session.batch_execute("SELECT 1").await.unwrap();
 }
 
 #[tokio::test]

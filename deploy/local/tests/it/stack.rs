@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::common::{connect, stand_in, tools};
+use crate::common::{stand_in, tools};
 use local::ready::http_status;
+use local::session::Session;
 use local::stack::{SharedServers, Stack, StackBuilder};
 use local::throwaway::Throwaway;
 use serde_json::Value;
@@ -35,8 +36,8 @@ async fn stacks_that_share_servers_have_databases_topics_and_ports_of_their_own(
     );
     for service in all {
         assert_eq!(http_status(service.ops(), "/readyz").await.unwrap(), 200);
-        let (client, _connection) = connect(service.database_url()).await.unwrap();
-        client.batch_execute("CREATE TABLE IF NOT EXISTS mine ()").await.unwrap();
+        let session = Session::connect(service.database_url()).await.unwrap();
+        session.batch_execute("CREATE TABLE IF NOT EXISTS mine ()").await.unwrap();
     }
     tokio::try_join!(one.stop(), other.stop()).unwrap();
     servers.stop().await.unwrap();

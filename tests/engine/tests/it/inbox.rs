@@ -233,7 +233,7 @@ async fn a_row_that_a_stranger_locks_holds_its_partition_and_no_other() {
     let ids = put(&topics, 0, 100).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 100).await;
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN").await.unwrap();
     lock(&stranger, ids[2]).await;
 

@@ -35,7 +35,7 @@ async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
 
     // The consumer meets a lock within a transaction, and then the whole database stands still, until all that is to
     // be one batch has been polled.
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN; SELECT FROM inbox_offsets WHERE partition = 2 FOR UPDATE").await.unwrap();
     topics.put([(2, "first".to_owned(), unknown(CounterId::new()))]).await;
     let waiting =

@@ -67,7 +67,7 @@ async fn a_transaction_that_commits_late_is_not_passed_over() {
     let writing = Writing::on(&db.database);
     let relay = Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()));
     // Draws its sequence number first, and commits last.
-    let (late, _session) = db.session().await;
+    let late = db.session().await;
     let counter = CounterId::new();
     let template = writing.done(create(counter)).await.id;
     late.batch_execute(&format!(
@@ -130,7 +130,7 @@ async fn large_differences_that_lie_between_each_other_are_each_published_once()
     let mut open = Vec::new();
     for _ in 0..3 {
         let session = db.session().await;
-        session.0.batch_execute("BEGIN").await.unwrap();
+        session.batch_execute("BEGIN").await.unwrap();
         open.push(session);
     }
     let append = format!(
@@ -143,13 +143,13 @@ async fn large_differences_that_lie_between_each_other_are_each_published_once()
             20 => 2,
             turn => turn % 2,
         };
-        open[number].0.batch_execute(&append).await.unwrap();
+        open[number].batch_execute(&append).await.unwrap();
         written[number] += 1;
     }
     let relay = Relaying::start(&db.database, &topics, 10, Arc::new(Notify::new()));
     let acknowledged = || metric(&relay.metrics, "outbox_published_total");
     let mut all = 1_u32;
-    for ((session, _connection), written) in open.iter().zip(written) {
+    for (session, written) in open.iter().zip(written) {
         session.batch_execute("COMMIT").await.unwrap();
         all += written;
         let enough = |events: &Option<f64>| events.is_some_and(|events| events >= f64::from(all));
@@ -314,7 +314,7 @@ async fn what_waits_to_be_published_is_counted_wherever_the_cursor_is() {
     waiting(0.0).await;
 
     // When events are written, one of them by a transaction that was under way when all before it had been published.
-    let (late, _connection) = db.session().await;
+    let late = db.session().await;
     let event = "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) \
                  VALUES (gen_random_uuid(), 'test', gen_random_uuid()::text, \
                      '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00', '')";

@@ -95,7 +95,7 @@ async fn a_full_queue_refuses_at_once() {
     let writing = Writing::with(&db.database, LaneConfig { queue: 5, batch: 5, pace: Duration::ZERO });
     let id = CounterId::new();
     writing.done(create(id)).await;
-    let (locker, _locking) = db.session().await;
+    let locker = db.session().await;
     locker.batch_execute("BEGIN; LOCK TABLE counters").await.unwrap();
 
     // Nothing yields between these: 5 wait, and the others are told at once.
@@ -122,7 +122,7 @@ async fn what_waited_past_its_deadline_is_never_done() {
     let writing = Writing::with(&db.database, LaneConfig { queue: 100, batch: 1, pace: Duration::ZERO });
     let id = CounterId::new();
     writing.done(create(id)).await;
-    let (locker, _locking) = db.session().await;
+    let locker = db.session().await;
     locker.batch_execute("BEGIN; LOCK TABLE writers IN EXCLUSIVE MODE").await.unwrap();
 
     let begun = writing.lane.submit(increment(id, 1), far());

@@ -181,10 +181,10 @@ async fn a_deadlock_is_tried_again() {
     let eager = format!("{}?options=-c%20deadlock_timeout%3D20ms", db.superuser());
     let writing = Writing::on(&Database::new(&eager, "eager").unwrap());
     writing.submit_all([create(first), create(second), create(busy)]).await;
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN; SET LOCAL deadlock_timeout = '10s'").await.unwrap();
     lock(&stranger, second).await;
-    let (other, _other) = db.session().await;
+    let other = db.session().await;
     other.batch_execute("BEGIN").await.unwrap();
     lock(&other, busy).await;
 

@@ -103,7 +103,7 @@ async fn a_root_that_a_stranger_locks_holds_up_nobody_but_its_own_commands() {
     let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO });
     let ids = counters(&writing, 64).await;
     let locked = ids[20];
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN").await.unwrap();
     lock(&stranger, locked).await;
 
@@ -145,7 +145,7 @@ async fn a_hot_root_that_a_stranger_locks_is_searched_for_once_however_many_comm
     let writing = Writing::on(&db.database);
     let ids = counters(&writing, 65).await;
     let (hot, others) = ids.split_first().unwrap();
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN").await.unwrap();
     lock(&stranger, *hot).await;
 
@@ -175,7 +175,7 @@ async fn a_lane_ends_though_a_stranger_locks_what_is_waited_for() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
     let id = counters(&writing, 1).await[0];
-    let (stranger, _session) = db.session().await;
+    let stranger = db.session().await;
     stranger.batch_execute("BEGIN; LOCK TABLE counters").await.unwrap();
     let (answer, ()) = awaited("both", async {
         tokio::join!(writing.submit(increment(id, 1)), async {

@@ -67,7 +67,7 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
     let (alice, bob, olga) = (world.user("alice")?, world.user("bob")?, world.operator()?);
     let ticket = alice.lists("Concert", 29900, 50).await?;
     let forgotten = delay::superuser(&world).await?;
-    forgotten.0.batch_execute("BEGIN; SELECT 1").await?;
+    forgotten.batch_execute("BEGIN; SELECT 1").await?;
     let unsure = bob.places(&ticket, 1).await?;
     bob.awaits_order(&unsure.id, OrderStatus::AwaitingPayment).await?;
     Ledger::of(&world)?.breaks(&unsure.id, Kind::Charge, "error_500", Often::For(Duration::from_secs(120))).await?;
@@ -92,7 +92,7 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
     // And no more, once it is over.
     cursor.ends().await?;
     timer.ends().await?;
-    forgotten.0.batch_execute("ROLLBACK").await?;
+    forgotten.batch_execute("ROLLBACK").await?;
     for alert in ["NoRelayLeader", "OutboxLagging", "TimersLate"] {
         awaits_silence(&prometheus, alert).await?;
     }
@@ -181,7 +181,7 @@ async fn awaits_silence(prometheus: &Prometheus, name: &str) -> Result<()> {
 
 /// Nobody can connect to a service's database, and whoever was connected isn't any more; or anybody may again.
 async fn database_out_of_reach(world: &World, service: &str, out_of_reach: bool) -> Result<()> {
-    let (superuser, _connection) = delay::superuser(world).await?;
+    let superuser = delay::superuser(world).await?;
     let url = world.replica(service, 0)?.database_url();
     let (_, database) = url.rsplit_once('/').context("a database")?;
     let allowed = !out_of_reach;

@@ -61,7 +61,7 @@ impl Orders {
         world.operator()?.awaits_timer(&open.id, ExpirationStatus::Scheduled).await?;
         for (service, table, key) in [("expiration", "expirations", "order_id"), ("orders", "orders", "id")] {
             let tomorrow = format!("UPDATE {table} SET expires_at = '2100-01-01' WHERE {key} = '{}'", open.id);
-            delay::connect(world, service).await?.0.batch_execute(&tomorrow).await?;
+            delay::connect(world, service).await?.batch_execute(&tomorrow).await?;
         }
 
         let paid = buys(&bob, &ticket, &["pm_card_chargeDeclined", "pm_card_visa"]).await?;
@@ -78,9 +78,9 @@ impl Orders {
         bob.cancels(&warm.id).await?;
         alice.awaits_stock(&last.id, 1, 0, 0).await?;
         local::wait::until("orders to know that it can be had again", stories::SOON, || async {
-            let (client, _connection) = delay::connect(world, "orders").await?;
+            let session = delay::connect(world, "orders").await?;
             let known = format!("SELECT available FROM tickets WHERE id = '{}'", last.id);
-            ensure!(client.query_one(&known, &[]).await?.get::<_, i32>(0) == 1, "it believes otherwise");
+            ensure!(session.query_one(&known, &[]).await?.get::<_, i32>(0) == 1, "it believes otherwise");
             Ok(())
         })
         .await?;
@@ -270,12 +270,12 @@ async fn tables_tampered_with(world: &World, sources: &Sources, orders: &Orders)
 
 /// The relay has stopped before it.
 async fn an_event_that_is_not_published(world: &World, sources: &Sources) -> Result<()> {
-    let (client, _connection) = delay::connect(world, "orders").await?;
+    let session = delay::connect(world, "orders").await?;
     let unpublished = "INSERT INTO outbox (event_id, event_type, key, traceparent, payload) \
                        VALUES (gen_random_uuid(), 'order.audited', 'a key', '', '')";
-    client.batch_execute(unpublished).await?;
+    session.batch_execute(unpublished).await?;
     assert_eq!(broken(sources).await?, [(Outbox, Service("orders"))].into());
-    client.batch_execute("DELETE FROM outbox WHERE event_type = 'order.audited'").await?;
+    session.batch_execute("DELETE FROM outbox WHERE event_type = 'order.audited'").await?;
     assert_eq!(broken(sources).await?, BTreeSet::new());
     Ok(())
 }

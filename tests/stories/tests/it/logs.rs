@@ -37,10 +37,10 @@ async fn every_line_is_a_fact_for_machines_and_tells_nobodys_secrets() -> Result
     forged.metadata_mut().insert("authorization", "Bearer forged.by.nobody".parse()?);
     ensure!(orders.list_orders(forged).await.is_err(), "a forged token is believed");
     // One that the database cuts off, which is told.
-    let (client, _connection) = stories::delay::superuser(&world).await?;
+    let session = stories::delay::superuser(&world).await?;
     let (_, database) = world.replica("orders", 0)?.database_url().rsplit_once('/').context("a database")?;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-    client.execute(end, &[&database]).await?;
+    session.execute(end, &[&database]).await?;
     wait::until("orders to write again", SOON, || async { Ok(buyer.places(&ticket, 1).await?) }).await?;
     for service in world.stack().services() {
         service.process().terminate().await?;

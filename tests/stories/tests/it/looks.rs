@@ -20,11 +20,11 @@ async fn a_look_for_what_is_due_passes_by_all_that_is_not() -> Result<()> {
                     INSERT INTO payments SELECT order_id, order_id, 'alice', 'pm_card_visa', 1, NULL, 'stripe', NULL, 1, 1, \
                     now(), NULL, now() + interval '1 day', 1, now(), now() FROM account";
     for (service, fill, index) in [("expiration", timers, "expirations_due"), ("payments", payments, "payments_due")] {
-        let (client, _connection) = delay::connect(&world, service).await?;
-        client.execute(fill, &[&WAITING]).await?;
+        let session = delay::connect(&world, service).await?;
+        session.execute(fill, &[&WAITING]).await?;
         let used = async || -> Result<(i64, i64)> {
             let used = "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = $1";
-            let row = client.query_one(used, &[&index]).await?;
+            let row = session.query_one(used, &[&index]).await?;
             Ok((row.get(0), row.get(1)))
         };
         let (looks, read) = used().await?;

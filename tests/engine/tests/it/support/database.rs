@@ -1,9 +1,9 @@
 //! A database of a test's own.
 
 use engine_tests::domain::CounterId;
+use local::session::Session;
 use shared::db::{self, Database};
-use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// A variable that `local with-servers` sets.
@@ -12,13 +12,12 @@ pub fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run this by `local with-servers`"))
 }
 
-/// A database, up to date, with a connection of the superuser's to look into it.
+/// A database, up to date, with a session of the superuser's to look into it.
 pub struct Db {
     pub url: String,
     pub database: Database,
-    pub sql: Client,
+    pub sql: Session,
     superuser: String,
-    _connections: JoinSet<()>,
 }
 
 impl Db {
@@ -46,9 +45,8 @@ impl Db {
         let url = local::postgres::create_database(server, &name).await.unwrap();
         let superuser = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
         let database = Database::new(&url, "counter").unwrap();
-        let mut connections = JoinSet::new();
-        let sql = connect(&superuser, &mut connections).await;
-        Self { url, database, sql, superuser, _connections: connections }
+        let sql = Session::connect(&superuser).await.unwrap();
+        Self { url, database, sql, superuser }
     }
 
     /// The superuser's URL of it.
@@ -56,16 +54,14 @@ impl Db {
         &self.superuser
     }
 
-    /// One more connection of the superuser's, for locks and long transactions.
-    pub async fn session(&self) -> (Client, JoinSet<()>) {
-        let mut connections = JoinSet::new();
-        let client = connect(&self.superuser, &mut connections).await;
-        (client, connections)
+    /// One more session of the superuser's, for locks and long transactions.
+    pub async fn session(&self) -> Session {
+        Session::connect(&self.superuser).await.unwrap()
     }
 
-    /// The connection for looking into it anew, after the server was away.
+    /// The session for looking into it anew, after the server was away.
     pub async fn reconnect(&mut self) {
-        self.sql = connect(&self.superuser, &mut self._connections).await;
+        self.sql = self.session().await;
     }
 
     /// A number that the database knows.
@@ -101,11 +97,4 @@ impl Db {
 /// Locks a counter's row for the rest of the session's transaction.
 pub async fn lock(session: &Client, id: CounterId) {
     session.execute(&format!("SELECT FROM counters WHERE id = '{id}' FOR UPDATE"), &[]).await.unwrap();
-}
-
-async fn connect(url: &str, connections: &mut JoinSet<()>) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    // Its error is the client's, too.
-    connections.spawn(async { drop(connection.await) });
-    client
 }
