@@ -69,8 +69,8 @@ fn replicated(name: &str, replicas: &[(String, u16)], max_calls: u32) -> Value {
         // Retries can't double the load of a service that is in trouble.
         "retry_budget": { "budget_percent": { "value": 20.0 }, "min_retry_concurrency": 3 },
     }] });
-    // Its own word: not serving while it starts, stops, or misses its database. If none serves, all are tried, and answer for
-    // themselves why not.
+    // Its own word: not serving while it starts, stops, or misses its database. If fewer than half serve, all are tried, and
+    // answer for themselves why not.
     cluster["health_checks"] = json!([{
         "timeout": "1s",
         "interval": "2s",
