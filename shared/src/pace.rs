@@ -30,16 +30,12 @@ impl Pace {
         Self { least, begun: Instant::now(), next: None }
     }
 
-    /// Waits until the next batch may begin, which it then does. Dropped meanwhile, nothing has begun.
-    pub(crate) async fn begin(&mut self) {
-        if let Some(next) = self.next.filter(|next| *next > Instant::now()) {
+    /// Waits until the next batch may begin, which it then does; `at_once` if there is no company to wait for. Dropped
+    /// meanwhile, nothing has begun.
+    pub(crate) async fn begin(&mut self, at_once: bool) {
+        if let Some(next) = self.next.filter(|next| !at_once && *next > Instant::now()) {
             tokio::time::sleep_until(next).await;
         }
-        self.begun();
-    }
-
-    /// A batch begins now, whatever the pace: it was full.
-    pub(crate) fn begun(&mut self) {
         self.begun = Instant::now();
         self.next = Some(self.begun + self.least);
     }
@@ -58,30 +54,35 @@ mod tests {
     use super::*;
 
     /// How long the next batch waits after one of so many.
-    async fn waits_after(items: usize) -> Duration {
+    async fn waits_after(items: usize, at_once: bool) -> Duration {
         let mut pace = Pace::new(Duration::from_millis(1));
-        pace.begin().await;
+        pace.begin(false).await;
         pace.carries(items);
         let begun = Instant::now();
-        pace.begin().await;
+        pace.begin(at_once).await;
         begun.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_more_a_batch_carried_the_longer_the_next_waits_up_to_a_bound() {
-        assert_eq!(waits_after(1).await, Duration::from_millis(1));
-        assert_eq!(waits_after(40).await, Duration::from_millis(6));
-        assert_eq!(waits_after(1_000_000).await, MOST);
+        assert_eq!(waits_after(1, false).await, Duration::from_millis(1));
+        assert_eq!(waits_after(40, false).await, Duration::from_millis(6));
+        assert_eq!(waits_after(1_000_000, false).await, MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_company_to_wait_for_begins_at_once() {
+        assert_eq!(waits_after(1_000_000, true).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_after_a_pause_waits_for_nothing() {
         let mut pace = Pace::new(Duration::from_millis(1));
-        pace.begin().await;
+        pace.begin(false).await;
         pace.carries(1000);
         tokio::time::advance(MOST).await;
         let begun = Instant::now();
-        pace.begin().await;
+        pace.begin(false).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

@@ -260,11 +260,7 @@ async fn work_off<S: Service>(
                 return;
             }
         }
-        if taken.len() + waiting.len() < batch {
-            pace.begin().await;
-        } else {
-            pace.begun();
-        }
+        pace.begin(taken.len() + waiting.len() >= batch).await;
         // What has come meanwhile comes along.
         while taken.len() < batch
             && let Ok(pending) = waiting.try_recv()

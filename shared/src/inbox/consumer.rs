@@ -219,11 +219,7 @@ impl<S: Service> Consumer<S> {
                 Polled::Revoked(partitions) => self.revoked(client, &partitions),
                 Polled::Messages(mut batch) => {
                     // With no room left for more there is nothing to gain from waiting for it.
-                    if waiting.capacity() > 0 {
-                        self.pace.begin().await;
-                    } else {
-                        self.pace.begun();
-                    }
+                    self.pace.begin(waiting.capacity() == 0).await;
                     while batch.len() < self.config.batch {
                         match waiting.try_recv() {
                             Ok(Polled::Messages(more)) => batch.extend(more),

@@ -201,11 +201,7 @@ impl Relay {
         let mut last: Option<Instant> = None;
         loop {
             // A look that finds nothing holds up nobody: only what follows a batch waits to become one.
-            if busy {
-                pace.begin().await;
-            } else {
-                pace.begun();
-            }
+            pace.begin(!busy).await;
             leader.producer.watch();
             let read_at = Instant::now();
             // What others keep writing is another's to publish.
