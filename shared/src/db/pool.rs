@@ -19,7 +19,7 @@ use crate::ops::Metrics;
 
 /// How long opening a connection may take before the database counts as out of reach. For one that others use a read waits
 /// its turn, until its call's deadline: that says nothing of the database.
-const WAIT: Duration = Duration::from_secs(2);
+const OPENING: Duration = Duration::from_secs(2);
 
 /// Connections for reading, opened when needed and kept.
 #[derive(Clone)]
@@ -49,8 +49,8 @@ impl Pool {
         let manager = AsyncDieselConnectionManager::new_with_config("", config);
         let pool = deadpool::Pool::builder(manager)
             .max_size(size.max(1))
-            .create_timeout(Some(WAIT))
-            .recycle_timeout(Some(WAIT))
+            .create_timeout(Some(OPENING))
+            .recycle_timeout(Some(OPENING))
             .runtime(::deadpool::Runtime::Tokio1)
             .build();
         #[allow(clippy::expect_used, reason = "building fails only if timeouts are set without a runtime")]

@@ -14,6 +14,7 @@ mod inbox_processes;
 mod migrations;
 mod outbox;
 mod outbox_leases;
+mod reads;
 mod shutdown;
 mod support;
 mod timers;
