@@ -62,8 +62,8 @@ impl Explore {
             let (name, value) = setting.split_once('=').with_context(|| format!("{setting} is not NAME=VALUE"))?;
             variant = variant.set(name, value);
         }
-        let receiver = Receiver::start().await?;
-        if self.traced {
+        let receiver = if self.traced { Some(Receiver::start().await?) } else { None };
+        if let Some(receiver) = &receiver {
             variant = receiver.told_by(variant);
         }
         let system = rig.system(&variant).await?;
@@ -81,7 +81,7 @@ impl Explore {
             look(&system, &buyers, rate, lasts).await?;
         }
         system.stop().await?;
-        if self.traced {
+        if let Some(receiver) = &receiver {
             say(format_args!("    {} spans received", receiver.received()));
         }
         rig.stop().await

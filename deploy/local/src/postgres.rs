@@ -104,18 +104,18 @@ pub(crate) fn url(port: u16, database: &str) -> String {
 /// When the server can't be reached or refuses.
 pub async fn create_database(superuser_url: &str, name: &str) -> Result<String> {
     let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-    let client = Session::connect(superuser_url).await.context("connecting to Postgres")?;
+    let session = Session::connect(superuser_url).await.context("connecting to Postgres")?;
     let made = async {
         let count = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = $1), (SELECT count(*) FROM pg_database WHERE datname = $1)";
-        let row = client.query_one(count, &[&name]).await?;
+        let row = session.query_one(count, &[&name]).await?;
         if row.get::<_, i64>(0) == 0 {
             // It shows how old the cluster's transactions are, whosever they are.
-            client.batch_execute(&format!("CREATE ROLE {quoted} LOGIN IN ROLE pg_read_all_stats")).await?;
+            session.batch_execute(&format!("CREATE ROLE {quoted} LOGIN IN ROLE pg_read_all_stats")).await?;
         }
         if row.get::<_, i64>(1) == 0 {
-            client.batch_execute(&format!("CREATE DATABASE {quoted} OWNER {quoted}")).await?;
+            session.batch_execute(&format!("CREATE DATABASE {quoted} OWNER {quoted}")).await?;
         }
-        client.batch_execute(&format!("REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC")).await
+        session.batch_execute(&format!("REVOKE CONNECT ON DATABASE {quoted} FROM PUBLIC")).await
     };
     made.await.with_context(|| format!("making the database {name}"))?;
     database_url(superuser_url, name)
