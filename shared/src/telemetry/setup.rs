@@ -12,7 +12,10 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider},
 };
-use tracing::{Level, Metadata, Subscriber, subscriber::SetGlobalDefaultError};
+use tracing::{
+    Dispatch, Level, Metadata, Subscriber,
+    dispatcher::{self, SetGlobalDefaultError},
+};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::{FilterExt as _, ParseError, filter_fn},
@@ -62,14 +65,22 @@ pub struct Telemetry {
 /// It was done before, or the settings contradict each other.
 pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry, SetupError> {
     let exporter = config.export.as_ref().map(|to| exporter(service, to, config.span_queue)).transpose()?;
-    let traces = exporter.as_ref().map(traces);
-    let logs = logs(config)?;
-    tracing::subscriber::set_global_default(Registry::default().with(traces).with(logs))?;
+    dispatcher::set_global_default(subscriber(config, exporter.as_ref())?)?;
     if exporter.is_some() {
         span::export(config.sampler);
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { exporter })
+}
+
+/// What takes log lines and spans. A layer that is absent is left out: an `Option` that is `None` would have the registry
+/// make every span of every library, for nobody.
+fn subscriber(config: &TelemetryConfig, exporter: Option<&SdkTracerProvider>) -> Result<Dispatch, ParseError> {
+    let registry = Registry::default();
+    Ok(match exporter {
+        Some(provider) => registry.with(traces(provider)).with(logs(config)?).into(),
+        None => registry.with(logs(config)?).into(),
+    })
 }
 
 /// A panic is a line like any other: what Rust itself prints is several, which no machine reads.
@@ -147,4 +158,29 @@ where
 
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target() == span::TARGET
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SamplerConfig;
+
+    #[test]
+    fn what_nobody_asked_for_is_never_made() {
+        let config = TelemetryConfig {
+            log_filter: "warn".to_owned(),
+            log_format: None,
+            export: None,
+            sampler: SamplerConfig::DEFAULT,
+            span_queue: 1,
+        };
+        for exporter in [None, Some(SdkTracerProvider::builder().build())] {
+            dispatcher::with_default(&subscriber(&config, exporter.as_ref()).unwrap(), || {
+                assert!(tracing::info_span!(target: "library", "call").is_none(), "traced: {}", exporter.is_some());
+                assert!(!tracing::enabled!(target: "library", Level::DEBUG), "traced: {}", exporter.is_some());
+                assert!(tracing::enabled!(target: "library", Level::WARN));
+                assert_eq!(tracing::info_span!(target: span::TARGET, "ours").is_none(), exporter.is_none());
+            });
+        }
+    }
 }
