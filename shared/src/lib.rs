@@ -15,7 +15,7 @@ pub mod kafka;
 pub mod money;
 pub mod ops;
 pub mod outbox;
-mod pace;
+pub mod pace;
 pub mod program;
 pub mod telemetry;
 pub mod timers;

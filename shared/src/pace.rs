@@ -18,7 +18,7 @@ const MOST: Duration = Duration::from_millis(20);
 
 /// The least time from the beginning of one batch to that of the next.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     least: Duration,
     begun: Instant,
     next: Option<Instant>,
@@ -26,13 +26,13 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// Nothing has begun yet. The runtime's timers count milliseconds: a pace is kept to the next one.
-    pub(crate) fn new(least: Duration) -> Self {
+    pub fn new(least: Duration) -> Self {
         Self { least, begun: Instant::now(), next: None }
     }
 
     /// Waits until the next batch may begin, which it then does; `at_once` if there is no company to wait for. Dropped
     /// meanwhile, nothing has begun.
-    pub(crate) async fn begin(&mut self, at_once: bool) {
+    pub async fn begin(&mut self, at_once: bool) {
         if let Some(next) = self.next.filter(|next| !at_once && *next > Instant::now()) {
             tokio::time::sleep_until(next).await;
         }
@@ -43,7 +43,7 @@ impl Pace {
     /// The batch that has begun carries so many. The more there is to do, the longer the next waits for company: one command
     /// alone is answered at once, and under load, where there is no time to spare, fewer and fuller batches do the same work
     /// for less.
-    pub(crate) fn carries(&mut self, items: usize) {
+    pub fn carries(&mut self, items: usize) {
         let longer = EACH.saturating_mul(u32::try_from(items).unwrap_or(u32::MAX)).min(MOST);
         self.next = Some(self.begun + self.least.max(longer));
     }

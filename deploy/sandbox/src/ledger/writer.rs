@@ -1,9 +1,13 @@
-//! The one task that writes. While a transaction is committed, the next orders gather; then they are the next transaction.
+//! The one task that writes. While a transaction is committed, and for the rest of its pace, the next orders gather; then
+//! they are the next transaction.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use redb::Database;
-use shared::clock::{self, Timestamp};
+use shared::{
+    clock::{self, Timestamp},
+    pace::Pace,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +19,9 @@ use super::{
 
 /// Orders in one transaction.
 const BATCH: usize = 1024;
+/// The least time from one transaction's beginning to the next one's, unless it is full: each writes and syncs whole pages,
+/// for one order as for many. An order after a pause waits for nothing.
+const PACE: Duration = Duration::from_millis(5);
 
 /// The ledger's writer, to be run.
 #[must_use = "nothing is written unless it runs"]
@@ -42,6 +49,7 @@ impl Writer {
     ///
     /// The ledger can't be written: then none of the transaction's callers is answered, and none after them.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), LedgerError> {
+        let mut pace = Pace::new(PACE);
         loop {
             let mut batch = Vec::new();
             tokio::select! {
@@ -56,6 +64,12 @@ impl Writer {
                     continue;
                 }
                 () = reached(self.next_due) => {}
+            }
+            pace.begin(batch.len() == BATCH).await;
+            while batch.len() < BATCH
+                && let Ok(order) = self.queue.try_recv()
+            {
+                batch.push(order);
             }
             self = self.write(batch).await?;
         }
