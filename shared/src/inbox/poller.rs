@@ -88,6 +88,12 @@ pub(super) struct Rebalancer<C> {
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages handed over at once.
 pub(super) const GATHERED: usize = 256;
+/// How long a fetch may wait at the broker where every message is wanted at once: what librdkafka asks for by itself.
+const LONG_POLL: Duration = Duration::from_millis(500);
+/// From this pace on a group gains nothing by being told of every message at once.
+const LEISURELY: Duration = Duration::from_millis(10);
+/// Bytes for which such a group's fetch doesn't wait its time out.
+const PLENTY: usize = 256 * 1024;
 /// How long `poll` waits for a first message.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -114,6 +120,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         requests: kafka.requests.client(subscription.group),
         missing: Spell::default(),
     };
+    let (least, wait) = fetches(config.pace);
     let client: Client<C> = kafka
         .client()
         .set("group.id", kafka.group(subscription.group))
@@ -129,7 +136,8 @@ pub(super) fn subscribe<C: Send + 'static>(
         .set("allow.auto.create.topics", "false")
         // A topic that its service has yet to make is found soon.
         .set("topic.metadata.refresh.interval.ms", "1000")
-        .set("fetch.min.bytes", "1")
+        .set("fetch.min.bytes", least.to_string())
+        .set("fetch.wait.max.ms", wait.as_millis().to_string())
         .set("fetch.error.backoff.ms", "100")
         .set("queued.min.messages", (config.batch * 4).clamp(1, 10_000_000).to_string())
         .set("queued.max.messages.kbytes", "16384")
@@ -139,6 +147,12 @@ pub(super) fn subscribe<C: Send + 'static>(
         .create_with_context(rebalancer)?;
     client.subscribe(&[&full_topic])?;
     Ok(client)
+}
+
+/// For how many bytes a fetch waits at the broker, and for how long. Every answer has its price, at the broker and here: a
+/// group that takes its time anyway asks for all that comes meanwhile at once.
+fn fetches(pace: Duration) -> (usize, Duration) {
+    if pace < LEISURELY { (1, LONG_POLL) } else { (PLENTY, pace.min(LONG_POLL)) }
 }
 
 /// Polls until it is told to stop or nobody listens any more. Blocks its thread.
