@@ -46,7 +46,7 @@ const ROWS: [(&str, &str); 6] = [
     (
         "payments",
         "INSERT INTO accounts SELECT ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'user-' || n % 100000, \
-         'USD', 29900, 3, 3, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL, 2 FROM generate_series(1, N) n; \
+         'USD', 29900, 3, 3, '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL FROM generate_series(1, N) n; \
          INSERT INTO payments SELECT order_id, order_id, user_id, 'pm_card_visa', 2, NULL, 'stripe', 'pi_' || order_id, 1, 1, \
          now(), NULL, now(), 2, now(), now() FROM accounts",
     ),

@@ -41,8 +41,6 @@ pub struct Account {
     pub order: Order,
     /// All attempts to pay it, the oldest first. At most one of them has not failed.
     pub payments: Vec<Payment>,
-    /// Counts the changes of its payments' states.
-    pub version: Version,
 }
 
 /// This service's copy of an order.
@@ -357,9 +355,7 @@ impl Domain for Payments {
     fn apply(state: Option<Account>, event: &Event) -> Option<Account> {
         let Some(mut account) = state else {
             return match event {
-                Event::Seen(order) => {
-                    Some(Account { order: order.clone(), payments: Vec::new(), version: Version::NONE })
-                }
+                Event::Seen(order) => Some(Account { order: order.clone(), payments: Vec::new() }),
                 _ => None,
             };
         };
@@ -370,8 +366,8 @@ impl Domain for Payments {
                 account.order = Order { trace, ..order.clone() };
             }
             Event::Created(payment) => {
-                account.version = account.version.next();
-                account.payments.push(Payment { version: account.version, ..payment.clone() });
+                let version = account.version().next();
+                account.payments.push(Payment { version, ..payment.clone() });
             }
             Event::Succeeded { payment, reference, at } => account.change(*payment, *at, |payment| {
                 payment.status = Status::Succeeded;
@@ -398,6 +394,11 @@ impl Domain for Payments {
 }
 
 impl Account {
+    /// Counts the changes of its payments' states.
+    pub fn version(&self) -> Version {
+        self.payments.iter().map(|payment| payment.version).max().unwrap_or(Version::NONE)
+    }
+
     /// The payment with this id.
     pub fn payment(&self, id: PaymentId) -> Option<&Payment> {
         self.payments.iter().find(|payment| payment.id == id)
@@ -408,12 +409,11 @@ impl Account {
     }
 
     fn change(&mut self, id: PaymentId, at: Timestamp, change: impl FnOnce(&mut Payment)) {
-        let version = self.version.next();
+        let version = self.version().next();
         if let Some(payment) = self.payment_mut(id) {
             change(payment);
             payment.version = version;
             payment.updated_at = at;
-            self.version = version;
         }
     }
 }

@@ -61,7 +61,7 @@ impl Publish for Payments {
         let key = account.order.id.to_string();
         let payload = PaymentEvent {
             order_id: key.clone(),
-            version: account.version.as_i64(),
+            version: account.version().as_i64(),
             payment: Some(payment_message(&account.order, account.payment(id)?)),
             change: Some(change),
         };

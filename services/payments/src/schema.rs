@@ -11,7 +11,6 @@ diesel::table! {
         order_version -> BigInt,
         traceparent -> Text,
         tracestate -> Nullable<Text>,
-        version -> BigInt,
     }
 }
 

@@ -85,11 +85,8 @@ impl Store for Payments {
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
         let changed = loaded.accounts.changed();
         let before = |account: &Account| loaded.stored.get(&account.order.id);
-        let accounts: Vec<&Account> = changed
-            .iter()
-            .copied()
-            .filter(|now| before(now).is_none_or(|before| (&before.order, before.version) != (&now.order, now.version)))
-            .collect();
+        let accounts: Vec<&Account> =
+            changed.iter().copied().filter(|now| before(now).is_none_or(|before| before.order != now.order)).collect();
         let payments: Vec<(&Order, &Payment)> = changed
             .iter()
             .copied()
@@ -106,10 +103,10 @@ struct SaveAccounts;
 impl Fixed for SaveAccounts {
     const SQL: &'static str = "\
         INSERT INTO accounts (order_id, user_id, currency, total, order_status, order_version, traceparent, \
-            tracestate, version) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+            tracestate) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
         ON CONFLICT (order_id) DO UPDATE SET order_status = excluded.order_status, \
-            order_version = excluded.order_version, version = excluded.version";
+            order_version = excluded.order_version";
 }
 
 async fn save_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
@@ -126,7 +123,6 @@ async fn save_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResu
             .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(orders().map(|order| order.trace.traceparent()).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(orders().map(|order| order.trace.tracestate()).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
     })
     .execute(&mut &*conn)
     .await?;
@@ -142,7 +138,7 @@ impl Fixed for SavePayments {
         ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_reason = excluded.failure_reason, \
             provider_reference = excluded.provider_reference, tries = excluded.tries, \
             key_number = excluded.key_number, keyed_at = excluded.keyed_at, looking_since = excluded.looking_since, \
-            next_try_at = excluded.next_try_at,            version = excluded.version, updated_at = excluded.updated_at";
+            next_try_at = excluded.next_try_at, version = excluded.version, updated_at = excluded.updated_at";
 }
 
 async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
@@ -282,7 +278,6 @@ struct AccountRow {
     order_version: i64,
     traceparent: String,
     tracestate: Option<String>,
-    version: i64,
 }
 
 /// Without its payments.
@@ -299,7 +294,7 @@ impl TryFrom<AccountRow> for Account {
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref())
                 .ok_or(Corrupt("accounts.traceparent"))?,
         };
-        Ok(Self { order, payments: Vec::new(), version: Version::from_i64(row.version) })
+        Ok(Self { order, payments: Vec::new() })
     }
 }
 

@@ -81,7 +81,7 @@ pub struct OrderCase {
     /// Its stock, by tickets.
     pub reservation: Option<Reservation>,
     /// Payments' copy of it.
-    pub account: Option<Account>,
+    pub account: Option<Shown>,
     /// All attempts to pay it.
     pub payments: Vec<Payment>,
     /// Its timer, by expiration.
@@ -117,15 +117,6 @@ pub struct Shown {
     /// Where it is in its life.
     pub status: OrderStatus,
     /// Which of its states this is.
-    pub version: i64,
-}
-
-/// Payments' account of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// The order, as it was last heard of.
-    pub copy: Shown,
-    /// Counts the changes of its payments.
     pub version: i64,
 }
 

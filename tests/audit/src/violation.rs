@@ -28,8 +28,6 @@ pub enum Rule {
     Timer,
     /// An order's payments are where its end has them: one succeeded for what was bought, none for what was not.
     Payment,
-    /// An account counts the changes of its payments.
-    AccountVersion,
     /// Money and ticket are on the same side, by the provider's ledger.
     Money,
     /// What payments tells of the money is what the provider's ledger has.

@@ -13,8 +13,8 @@ use super::{CONNECT, LIMIT};
 use crate::{
     About, Rule, Violation,
     case::{
-        Account, Copied, Currency, Hold, Order, OrderStatus, Payment, PaymentStatus, Print, Reservation, Seen, Shown,
-        Ticket, Timer, TimerStatus,
+        Copied, Currency, Hold, Order, OrderStatus, Payment, PaymentStatus, Print, Reservation, Seen, Shown, Ticket,
+        Timer, TimerStatus,
     },
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn expiration(url: &str, since: Uuid, seen: &mut Seen) -> Resul
 
 pub(super) async fn payments(url: &str, since: Uuid, seen: &mut Seen) -> Result<()> {
     reading(url, async |transaction| {
-        let accounts = "SELECT order_id, user_id, currency, total, order_status, order_version, version \
+        let accounts = "SELECT order_id, user_id, currency, total, order_status, order_version \
                         FROM accounts WHERE order_id >= $1";
         each(transaction, accounts, since, |row| {
             let copy = Shown {
@@ -45,8 +45,7 @@ pub(super) async fn payments(url: &str, since: Uuid, seen: &mut Seen) -> Result<
                 status: OrderStatus::of(row.try_get(4)?)?,
                 version: row.try_get(5)?,
             };
-            let account = Account { copy, version: row.try_get(6)? };
-            seen.orders.entry(row.try_get(0)?).or_default().account = Some(account);
+            seen.orders.entry(row.try_get(0)?).or_default().account = Some(copy);
             Ok(())
         })
         .await?;

@@ -11,7 +11,6 @@ use crate::{
 pub(super) fn all(id: Uuid, order: &Order, case: &OrderCase, ledger: bool) -> impl Iterator<Item = Violation> {
     let found = [
         (Rule::Payment, payments(order.shown.status, &case.payments)),
-        (Rule::AccountVersion, account_version(case)),
         (Rule::Money, ledger.then(|| sides(order, &case.movements)).flatten()),
         (Rule::Ledger, ledger.then(|| told(order, case)).flatten()),
     ];
@@ -51,13 +50,6 @@ fn payments(status: OrderStatus, payments: &[Payment]) -> Option<String> {
         OrderStatus::Cancelled => matches!(standing[..], [] | [PaymentStatus::Refunded]),
     };
     (!fits).then(|| format!("{status:?}, and its payments are {statuses:?}"))
-}
-
-fn account_version(case: &OrderCase) -> Option<String> {
-    let account = case.account.as_ref()?;
-    let newest = case.payments.iter().map(|payment| payment.version).max().unwrap_or(0);
-    (account.version != newest)
-        .then(|| format!("its account is at version {}, and its newest payment at {newest}", account.version))
 }
 
 /// What payments tells, payment by payment, if the ledger says otherwise. A charge or refund that payments waits to hear
@@ -105,7 +97,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::case::{Account, Currency, Print, Shown};
+    use crate::case::{Currency, Print, Shown};
 
     const ID: Uuid = Uuid::from_u128(1);
 
@@ -127,9 +119,8 @@ mod tests {
 
     /// The rules that this order breaks with these payments and movements.
     fn broken(order: Order, payments: Vec<Payment>, movements: Vec<Movement>) -> Vec<Rule> {
-        let version = payments.iter().map(|payment| payment.version).max().unwrap_or(0);
-        let account = Some(Account { copy: order.shown, version });
-        let case = OrderCase { order: Some(order), account, payments, movements, ..OrderCase::default() };
+        let case =
+            OrderCase { order: Some(order), account: Some(order.shown), payments, movements, ..OrderCase::default() };
         all(ID, &order, &case, true).map(|violation| violation.rule).collect()
     }
 
@@ -200,21 +191,6 @@ mod tests {
         assert_eq!(of(Movement { amount: 199, ..moved(Kind::Charge) }), [Rule::Money]);
         assert_eq!(of(Movement { currency: Currency::of("eur"), ..moved(Kind::Charge) }), [Rule::Money]);
         assert_eq!(of(Movement { charge: Print::of("pi_2"), ..moved(Kind::Charge) }), [Rule::Ledger]);
-    }
-
-    #[test]
-    fn an_account_counts_the_changes_of_its_payments() {
-        let order = order(OrderStatus::Completed, 200);
-        let mut case = OrderCase {
-            account: Some(Account { copy: order.shown, version: 2 }),
-            payments: vec![payment(PaymentStatus::Succeeded)],
-            movements: vec![moved(Kind::Charge)],
-            ..OrderCase::default()
-        };
-        assert_eq!(all(ID, &order, &case, true).count(), 0);
-        case.account.as_mut().unwrap().version = 3;
-        let rules: Vec<_> = all(ID, &order, &case, true).map(|violation| violation.rule).collect();
-        assert_eq!(rules, [Rule::AccountVersion]);
     }
 
     #[test]

@@ -65,8 +65,8 @@ fn reservation(order: &Order, case: &OrderCase) -> Option<String> {
 }
 
 fn account(order: &Order, case: &OrderCase) -> Option<String> {
-    let Some(account) = &case.account else { return Some("payments has no account of it".to_owned()) };
-    let (shown, copy) = (&order.shown, &account.copy);
+    let Some(copy) = &case.account else { return Some("payments has no account of it".to_owned()) };
+    let shown = &order.shown;
     if copy.version != shown.version || copy.status != shown.status {
         let (theirs, ours) = ((copy.status, copy.version), (shown.status, shown.version));
         return Some(format!("{:?} at version {}, and {:?} at {} by payments", ours.0, ours.1, theirs.0, theirs.1));
@@ -95,7 +95,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::case::{Account, Currency, Payment, PaymentStatus, Print, Reservation, Shown, Timer};
+    use crate::case::{Currency, Payment, PaymentStatus, Print, Reservation, Shown, Timer};
 
     const ID: Uuid = Uuid::from_u128(1);
 
@@ -113,7 +113,7 @@ mod tests {
         OrderCase {
             order: Some(Order { ticket, quantity: 2, shown, expires_at, overdue: false }),
             reservation: Some(Reservation { ticket, quantity: 2, status: hold }),
-            account: Some(Account { copy: shown, version: 0 }),
+            account: Some(shown),
             timer: Some(Timer { expires_at, status: timer }),
             ..OrderCase::default()
         }
@@ -127,7 +127,7 @@ mod tests {
         case.reservation.as_mut().unwrap()
     }
 
-    fn its_account(case: &mut OrderCase) -> &mut Account {
+    fn its_account(case: &mut OrderCase) -> &mut Shown {
         case.account.as_mut().unwrap()
     }
 
@@ -160,11 +160,11 @@ mod tests {
             (AwaitingPayment, |case| its_reservation(case).status = Hold::Sold, Rule::Reservation),
             (Cancelled, |case| its_reservation(case).status = Hold::Held, Rule::Reservation),
             (Completed, |case| case.account = None, Rule::Account),
-            (Completed, |case| its_account(case).copy.version = 2, Rule::Account),
-            (Completed, |case| its_account(case).copy.status = Cancelled, Rule::Account),
-            (Completed, |case| its_account(case).copy.total = 100, Rule::Account),
-            (Completed, |case| its_account(case).copy.currency = Currency::of("EUR"), Rule::Account),
-            (Completed, |case| its_account(case).copy.user = Print::of("eve"), Rule::Account),
+            (Completed, |case| its_account(case).version = 2, Rule::Account),
+            (Completed, |case| its_account(case).status = Cancelled, Rule::Account),
+            (Completed, |case| its_account(case).total = 100, Rule::Account),
+            (Completed, |case| its_account(case).currency = Currency::of("EUR"), Rule::Account),
+            (Completed, |case| its_account(case).user = Print::of("eve"), Rule::Account),
             (Completed, |case| case.timer = None, Rule::Timer),
             (Completed, |case| its_timer(case).status = TimerStatus::Scheduled, Rule::Timer),
             (AwaitingPayment, |case| its_timer(case).status = TimerStatus::Dropped, Rule::Timer),

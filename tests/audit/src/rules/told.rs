@@ -11,7 +11,12 @@ use crate::{
 pub(super) fn all(seen: &Seen) -> Vec<Violation> {
     let tickets = |id: &Uuid| seen.tickets.get(id)?.ticket.as_ref().map(|ticket| ticket.shown.version);
     let orders = |id: &Uuid| seen.orders.get(id)?.order.as_ref().map(|order| order.shown.version);
-    let accounts = |id: &Uuid| seen.orders.get(id)?.account.as_ref().map(|account| account.version);
+    let payments = |id: &Uuid| {
+        let case = seen.orders.get(id)?;
+        case.account?;
+        // They count the changes of all payments of an order.
+        Some(case.payments.iter().map(|payment| payment.version).max().unwrap_or(0))
+    };
     // A timer that fired has changed once.
     let timers = |id: &Uuid| {
         let timer = seen.orders.get(id)?.timer.as_ref()?;
@@ -21,7 +26,7 @@ pub(super) fn all(seen: &Seen) -> Vec<Violation> {
     let mut violations = Vec::new();
     violations.extend(differing("tickets", &topics.tickets, seen.tickets.keys(), About::Ticket, tickets));
     violations.extend(differing("orders", &topics.orders, seen.orders.keys(), About::Order, orders));
-    violations.extend(differing("payments", &topics.payments, seen.orders.keys(), About::Order, accounts));
+    violations.extend(differing("payments", &topics.payments, seen.orders.keys(), About::Order, payments));
     violations.extend(differing("expiration", &topics.expiration, seen.orders.keys(), About::Order, timers));
     violations
 }

@@ -15,7 +15,7 @@ async fn a_look_for_what_is_due_passes_by_all_that_is_not() -> Result<()> {
                   '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' FROM generate_series(1, $1::bigint)";
     let payments = "WITH account AS (INSERT INTO accounts \
                     SELECT gen_random_uuid(), 'alice', 'USD', 100, 2, 2, \
-                    '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL, 1 FROM generate_series(1, $1::bigint) \
+                    '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL FROM generate_series(1, $1::bigint) \
                     RETURNING order_id) \
                     INSERT INTO payments SELECT order_id, order_id, 'alice', 'pm_card_visa', 1, NULL, 'stripe', NULL, 1, 1, \
                     now(), NULL, now() + interval '1 day', 1, now(), now() FROM account";
