@@ -39,7 +39,8 @@ pub(crate) const TABLES: [(&str, &str); 4] = [
         "payments",
         concat!(
             include_str!("../../../services/payments/migrations/2026-11-25-000001_payments/up.sql"),
-            include_str!("../../../services/payments/migrations/2026-11-25-000002_payments_alone/up.sql")
+            include_str!("../../../services/payments/migrations/2026-11-25-000002_payments_alone/up.sql"),
+            include_str!("../../../services/payments/migrations/2026-11-25-000003_payments_leaner/up.sql")
         ),
     ),
     ("expiration", include_str!("../../../services/expiration/migrations/2026-11-23-000001_expiration/up.sql")),
