@@ -219,3 +219,22 @@ impl Database {
 fn program(beside: &Path, name: &str) -> PathBuf {
     Some(beside.join(name)).filter(|program| program.exists()).unwrap_or_else(|| name.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_tables_are_those_that_the_services_make() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let services = TABLES.map(|(service, sql)| (format!("services/{service}"), sql));
+        for (owner, sql) in services.into_iter().chain([("shared".to_owned(), ENGINE)]) {
+            for migration in fs::read_dir(root.join(&owner).join("migrations")).unwrap() {
+                let path = migration.unwrap().path().join("up.sql");
+                assert!(sql.contains(&fs::read_to_string(&path).unwrap()), "{} is missing", path.display());
+            }
+        }
+    }
+}
