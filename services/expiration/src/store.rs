@@ -12,7 +12,7 @@ use shared::{
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     telemetry::TraceContext,
-    timers::{Due, Overdue, Timed},
+    timers::{ClaimedDue, Due, Overdue, Timed},
 };
 use uuid::Uuid;
 
@@ -52,34 +52,62 @@ impl Store for Expirations {
             .for_update()
             .load(&mut &*conn)
             .await?;
-        let timers: Vec<Expiration> = rows.into_iter().map(Expiration::try_from).collect::<Result<_, _>>()?;
-        Ok(Loaded(Rows::new(timers.into_iter().map(|timer| (timer.order, timer)))))
+        loaded(rows)
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let rows = loaded.0.changed();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        Prepared::<Save, _>::with(|sql| {
-            sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
-                .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
-                .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
-                .bind::<Array<Text>, _>(rows.iter().map(|row| row.trace.traceparent()).collect::<Vec<_>>())
-                .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.trace.tracestate()).collect::<Vec<_>>())
-        })
-        .execute(&mut &*conn)
-        .await?;
+        let (inserted, updated) = (loaded.0.inserted(), loaded.0.updated());
+        futures_util::try_join!(insert(conn, &inserted), update(conn, &updated))?;
         Ok(())
     }
 }
 
-struct Save;
-impl Fixed for Save {
+fn loaded(rows: Vec<Row>) -> QueryResult<Loaded> {
+    let timers: Vec<Expiration> = rows.into_iter().map(Expiration::try_from).collect::<Result<_, _>>()?;
+    Ok(Loaded(Rows::new(timers.into_iter().map(|timer| (timer.order, timer)))))
+}
+
+struct Insert;
+impl Fixed for Insert {
     const SQL: &'static str = "\
         INSERT INTO expirations (order_id, expires_at, status, traceparent, tracestate) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5) \
-        ON CONFLICT (order_id) DO UPDATE SET status = excluded.status";
+        SELECT * FROM unnest($1, $2, $3, $4, $5)";
+}
+
+async fn insert(conn: &AsyncPgConnection, rows: &[&Expiration]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<Insert, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|row| row.trace.traceparent()).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.trace.tracestate()).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct Update;
+impl Fixed for Update {
+    const SQL: &'static str = "\
+        UPDATE expirations SET status = now.status \
+        FROM unnest($1, $2) AS now (order_id, status) WHERE expirations.order_id = now.order_id";
+}
+
+async fn update(conn: &AsyncPgConnection, rows: &[&Expiration]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<Update, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
 }
 
 struct ClaimDue;
@@ -87,7 +115,7 @@ impl Fixed for ClaimDue {
     // The statement's time, which is one for all rows: with a clock that goes on meanwhile no index could be asked, and
     // every look would walk over all timers that aren't due.
     const SQL: &'static str = "\
-        SELECT order_id, expires_at, traceparent, tracestate FROM expirations \
+        SELECT order_id, expires_at, status, traceparent, tracestate FROM expirations \
         WHERE status = 1 AND expires_at <= statement_timestamp() \
         ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 }
@@ -100,28 +128,19 @@ impl Fixed for CountOverdue {
             ORDER BY expires_at LIMIT $1) AS due";
 }
 
-#[derive(QueryableByName)]
-struct DueRow {
-    #[diesel(sql_type = SqlUuid)]
-    order_id: Uuid,
-    #[diesel(sql_type = Timestamptz)]
-    expires_at: Timestamp,
-    #[diesel(sql_type = Text)]
-    traceparent: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    tracestate: Option<String>,
-}
-
 impl Timed for Expirations {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
-        let rows: Vec<DueRow> =
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
+        let rows: Vec<Row> =
             Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
-        let due = rows.into_iter().map(|row| Due {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let due = rows.iter().map(|row| Due {
             command: Command::Fire(OrderId::from_uuid(row.order_id)),
             at: row.expires_at,
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
         });
-        Ok(due.collect())
+        Ok(Some(ClaimedDue { due: due.collect(), loaded: loaded(rows)? }))
     }
 
     async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
@@ -157,7 +176,7 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(Expiration::try_from).collect::<Result<_, _>>()?)
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = expirations, check_for_backend(Pg))]
 struct Row {
     order_id: Uuid,

@@ -103,27 +103,31 @@ impl Store for Orders {
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let (orders, tickets) = (loaded.orders.changed(), loaded.tickets.changed());
-        futures_util::try_join!(save_orders(conn, &orders), save_tickets(conn, &tickets))?;
+        let (inserted, updated) = (loaded.orders.inserted(), loaded.orders.updated());
+        let mut copies = loaded.tickets.inserted();
+        copies.extend(loaded.tickets.updated());
+        futures_util::try_join!(
+            insert_orders(conn, &inserted),
+            update_orders(conn, &updated),
+            save_tickets(conn, &copies)
+        )?;
         Ok(())
     }
 }
 
-struct SaveOrders;
-impl Fixed for SaveOrders {
+struct InsertOrders;
+impl Fixed for InsertOrders {
     const SQL: &'static str = "\
         INSERT INTO orders (id, user_id, ticket_id, ticket_title, quantity, currency, unit_price, status, \
             cancel_reason, expires_at, traceparent, tracestate, version, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-        ON CONFLICT (id) DO UPDATE SET status = excluded.status, cancel_reason = excluded.cancel_reason, \
-            version = excluded.version, updated_at = excluded.updated_at";
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 }
 
-async fn save_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
+async fn insert_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    Prepared::<SaveOrders, _>::with(|sql| {
+    Prepared::<InsertOrders, _>::with(|sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.user.as_str()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.ticket.uuid()).collect::<Vec<_>>())
@@ -138,6 +142,31 @@ async fn save_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<(
             .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.trace.tracestate()).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct UpdateOrders;
+impl Fixed for UpdateOrders {
+    const SQL: &'static str = "\
+        UPDATE orders SET status = now.status, cancel_reason = now.cancel_reason, version = now.version, \
+            updated_at = now.updated_at \
+        FROM unnest($1, $2, $3, $4, $5) AS now (id, status, cancel_reason, version, updated_at) \
+        WHERE orders.id = now.id";
+}
+
+async fn update_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<UpdateOrders, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status).0).collect::<Vec<_>>())
+            .bind::<Array<Nullable<SmallInt>>, _>(rows.iter().map(|row| status_code(row.status).1).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     })
     .execute(&mut &*conn)

@@ -16,7 +16,7 @@ use shared::{
     grpc::Page,
     money::Money,
     telemetry::TraceContext,
-    timers::{Due, Overdue, Timed},
+    timers::{ClaimedDue, Due, Overdue, Timed},
     user::UserId,
     version::Version,
 };
@@ -83,38 +83,51 @@ impl Store for Payments {
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let changed = loaded.accounts.changed();
-        let before = |account: &Account| loaded.stored.get(&account.order.id);
-        let accounts: Vec<&Account> =
-            changed.iter().copied().filter(|now| before(now).is_none_or(|before| before.order != now.order)).collect();
-        let payments: Vec<(&Order, &Payment)> = changed
-            .iter()
-            .copied()
-            .flat_map(|account| account.payments.iter().map(move |payment| (account, payment)))
-            .filter(|(account, now)| before(account).and_then(|before| before.payment(now.id)) != Some(*now))
-            .map(|(account, payment)| (&account.order, payment))
-            .collect();
-        futures_util::try_join!(save_accounts(conn, &accounts), save_payments(conn, &payments))?;
+        let (made, known) = (loaded.accounts.inserted(), loaded.accounts.updated());
+        let (mut opened, mut changed) = (payments_of(&made), Vec::new());
+        let mut heard = Vec::new();
+        for account in known {
+            // Every account that is known was stored.
+            let Some(before) = loaded.stored.get(&account.order.id) else { continue };
+            if before.order != account.order {
+                heard.push(account);
+            }
+            for (order, payment) in payments_of(&[account]) {
+                match before.payment(payment.id) {
+                    Some(same) if same == payment => {}
+                    Some(_) => changed.push((order, payment)),
+                    None => opened.push((order, payment)),
+                }
+            }
+        }
+        futures_util::try_join!(
+            insert_accounts(conn, &made),
+            update_accounts(conn, &heard),
+            insert_payments(conn, &opened),
+            update_payments(conn, &changed)
+        )?;
         Ok(())
     }
 }
 
-struct SaveAccounts;
-impl Fixed for SaveAccounts {
+fn payments_of<'a>(accounts: &[&'a Account]) -> Vec<(&'a Order, &'a Payment)> {
+    accounts.iter().flat_map(|account| account.payments.iter().map(|payment| (&account.order, payment))).collect()
+}
+
+struct InsertAccounts;
+impl Fixed for InsertAccounts {
     const SQL: &'static str = "\
         INSERT INTO accounts (order_id, user_id, currency, total, order_status, order_version, traceparent, \
             tracestate) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
-        ON CONFLICT (order_id) DO UPDATE SET order_status = excluded.order_status, \
-            order_version = excluded.order_version";
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
 }
 
-async fn save_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
+async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
     let orders = || rows.iter().map(|row| &row.order);
-    Prepared::<SaveAccounts, _>::with(|sql| {
+    Prepared::<InsertAccounts, _>::with(|sql| {
         sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(orders().map(|order| order.user.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(orders().map(|order| order.total.currency_code()).collect::<Vec<_>>())
@@ -129,24 +142,42 @@ async fn save_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResu
     Ok(())
 }
 
-struct SavePayments;
-impl Fixed for SavePayments {
+struct UpdateAccounts;
+impl Fixed for UpdateAccounts {
     const SQL: &'static str = "\
-        INSERT INTO payments (id, order_id, user_id, method, status, failure_reason, provider, provider_reference, \
-            tries, key_number, keyed_at, looking_since, next_try_at, version, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-        ON CONFLICT (id) DO UPDATE SET status = excluded.status, failure_reason = excluded.failure_reason, \
-            provider_reference = excluded.provider_reference, tries = excluded.tries, \
-            key_number = excluded.key_number, keyed_at = excluded.keyed_at, looking_since = excluded.looking_since, \
-            next_try_at = excluded.next_try_at, version = excluded.version, updated_at = excluded.updated_at";
+        UPDATE accounts SET order_status = now.order_status, order_version = now.order_version \
+        FROM unnest($1, $2, $3) AS now (order_id, order_status, order_version) \
+        WHERE accounts.order_id = now.order_id";
 }
 
-async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
+async fn update_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-    Prepared::<SavePayments, _>::with(|sql| {
+    let orders = || rows.iter().map(|row| &row.order);
+    Prepared::<UpdateAccounts, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(orders().map(|order| order_code(order.status)).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct InsertPayments;
+impl Fixed for InsertPayments {
+    const SQL: &'static str = "\
+        INSERT INTO payments (id, order_id, user_id, method, status, failure_reason, provider, provider_reference, \
+            tries, key_number, keyed_at, looking_since, next_try_at, version, created_at, updated_at) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+}
+
+async fn insert_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<InsertPayments, _>::with(|sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|(order, _)| order.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|(order, _)| order.user.as_str()).collect::<Vec<_>>())
@@ -157,8 +188,8 @@ async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) ->
             )
             .bind::<Array<Text>, _>(rows.iter().map(|(_, row)| &row.provider).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|(_, row)| row.reference.as_deref()).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| number(row.calls.tries)).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| number(row.calls.key)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.tries)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.key)).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.keyed).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, row)| row.calls.looking).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.next).collect::<Vec<_>>())
@@ -169,6 +200,47 @@ async fn save_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) ->
     .execute(&mut &*conn)
     .await?;
     Ok(())
+}
+
+struct UpdatePayments;
+impl Fixed for UpdatePayments {
+    const SQL: &'static str = "\
+        UPDATE payments SET status = now.status, failure_reason = now.failure_reason, \
+            provider_reference = now.provider_reference, tries = now.tries, key_number = now.key_number, \
+            keyed_at = now.keyed_at, looking_since = now.looking_since, next_try_at = now.next_try_at, \
+            version = now.version, updated_at = now.updated_at \
+        FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS now (id, status, failure_reason, \
+            provider_reference, tries, key_number, keyed_at, looking_since, next_try_at, version, updated_at) \
+        WHERE payments.id = now.id";
+}
+
+async fn update_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<UpdatePayments, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|(_, row)| status_code(&row.status).0).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(
+                rows.iter().map(|(_, row)| status_code(&row.status).1).collect::<Vec<_>>(),
+            )
+            .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|(_, row)| row.reference.as_deref()).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.tries)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.key)).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.keyed).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, row)| row.calls.looking).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.next).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|(_, row)| row.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+/// How often the provider was asked, or with which key, as a column holds it.
+fn count(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 struct ClaimDue;
@@ -205,15 +277,21 @@ struct DueRow {
 }
 
 impl Timed for Payments {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
         let rows: Vec<DueRow> =
             Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let due = rows.into_iter().map(|row| Due {
             command: Command::Ask { order: OrderId::from_uuid(row.order_id), payment: PaymentId::from_uuid(row.id) },
             at: row.next_try_at,
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
         });
-        Ok(due.collect())
+        let due: Vec<Due<Command>> = due.collect();
+        let commands: Vec<&Command> = due.iter().map(|due| &due.command).collect();
+        let loaded = <Self as Store>::load(conn, &commands).await?;
+        Ok(Some(ClaimedDue { due, loaded }))
     }
 
     async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {

@@ -86,30 +86,32 @@ impl Store for Tickets {
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let (tickets, reservations) = (loaded.tickets.changed(), loaded.reservations.changed());
-        futures_util::try_join!(save_tickets(conn, &tickets), save_reservations(conn, &reservations))?;
+        let (listed, changed) = (loaded.tickets.inserted(), loaded.tickets.updated());
+        let (made, settled) = (loaded.reservations.inserted(), loaded.reservations.updated());
+        futures_util::try_join!(
+            insert_tickets(conn, &listed),
+            update_tickets(conn, &changed),
+            insert_reservations(conn, &made),
+            update_reservations(conn, &settled)
+        )?;
         Ok(())
     }
 }
 
-struct SaveTickets;
-impl Fixed for SaveTickets {
+struct InsertTickets;
+impl Fixed for InsertTickets {
     const SQL: &'static str = "\
         INSERT INTO tickets (id, seller_id, title, currency, price, quantity, reserved, sold, status, version, \
             revision, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-        ON CONFLICT (id) DO UPDATE SET title = excluded.title, currency = excluded.currency, price = excluded.price, \
-            quantity = excluded.quantity, reserved = excluded.reserved, sold = excluded.sold, \
-            status = excluded.status, version = excluded.version, revision = excluded.revision, \
-            updated_at = excluded.updated_at";
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 }
 
-async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
+async fn insert_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
     let column = |value: fn(&Ticket) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
-    Prepared::<SaveTickets, _>::with(|sql| {
+    Prepared::<InsertTickets, _>::with(|sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.seller.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
@@ -129,22 +131,75 @@ async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult
     Ok(())
 }
 
-struct SaveReservations;
-impl Fixed for SaveReservations {
+struct UpdateTickets;
+impl Fixed for UpdateTickets {
     const SQL: &'static str = "\
-        INSERT INTO reservations (order_id, ticket_id, quantity, status) \
-        SELECT * FROM unnest($1, $2, $3, $4) \
-        ON CONFLICT (order_id) DO UPDATE SET status = excluded.status";
+        UPDATE tickets SET title = now.title, currency = now.currency, price = now.price, quantity = now.quantity, \
+            reserved = now.reserved, sold = now.sold, status = now.status, version = now.version, \
+            revision = now.revision, updated_at = now.updated_at \
+        FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS now (id, title, currency, price, quantity, \
+            reserved, sold, status, version, revision, updated_at) \
+        WHERE tickets.id = now.id";
 }
 
-async fn save_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {
+async fn update_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    Prepared::<SaveReservations, _>::with(|sql| {
+    let column = |value: fn(&Ticket) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
+    Prepared::<UpdateTickets, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|row| row.price.currency_code()).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.price.minor_units()).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(column(|row| row.quantity))
+            .bind::<Array<Integer>, _>(column(|row| row.reserved))
+            .bind::<Array<Integer>, _>(column(|row| row.sold))
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.revision).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct InsertReservations;
+impl Fixed for InsertReservations {
+    const SQL: &'static str = "\
+        INSERT INTO reservations (order_id, ticket_id, quantity, status) \
+        SELECT * FROM unnest($1, $2, $3, $4)";
+}
+
+async fn insert_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<InsertReservations, _>::with(|sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.ticket.uuid()).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|row| hold_code(row.status)).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct UpdateReservations;
+impl Fixed for UpdateReservations {
+    const SQL: &'static str = "\
+        UPDATE reservations SET status = now.status \
+        FROM unnest($1, $2) AS now (order_id, status) WHERE reservations.order_id = now.order_id";
+}
+
+async fn update_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<UpdateReservations, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| hold_code(row.status)).collect::<Vec<_>>())
     })
     .execute(&mut &*conn)

@@ -1,9 +1,6 @@
-//! Rows of one table: the order in which they are locked, and in memory, which of them were changed.
+//! Rows of one table: the order in which they are locked, and in memory, which of them are new or were changed.
 
-use std::{
-    collections::{HashMap, HashSet},
-    hash::Hash,
-};
+use std::{collections::HashMap, hash::Hash};
 
 use uuid::Uuid;
 
@@ -19,13 +16,20 @@ pub fn in_lock_order(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
 #[derive(Debug)]
 pub struct Rows<K, V> {
     rows: HashMap<K, V>,
-    changed: HashSet<K>,
+    unsaved: HashMap<K, Change>,
+}
+
+/// What became of a row since it was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Inserted,
+    Updated,
 }
 
 impl<K: Eq + Hash + Copy, V> Rows<K, V> {
     /// Rows as they were loaded.
     pub fn new(loaded: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { rows: loaded.into_iter().collect(), changed: HashSet::new() }
+        Self { rows: loaded.into_iter().collect(), unsaved: HashMap::new() }
     }
 
     /// The row of this key, if there is one.
@@ -35,12 +39,43 @@ impl<K: Eq + Hash + Copy, V> Rows<K, V> {
 
     /// Makes or replaces a row: it is to be saved.
     pub fn put(&mut self, key: K, row: V) {
-        self.rows.insert(key, row);
-        self.changed.insert(key);
+        let change = if self.rows.insert(key, row).is_some() { Change::Updated } else { Change::Inserted };
+        // What is replaced before it was ever saved is still new.
+        self.unsaved.entry(key).or_insert(change);
     }
 
-    /// What is to be saved, each row once, in no order.
-    pub fn changed(&self) -> Vec<&V> {
-        self.changed.iter().filter_map(|key| self.rows.get(key)).collect()
+    /// The rows that were not there when the batch was loaded, each once, in no order.
+    pub fn inserted(&self) -> Vec<&V> {
+        self.unsaved(Change::Inserted)
+    }
+
+    /// The rows that were loaded and have changed since, each once, in no order.
+    pub fn updated(&self) -> Vec<&V> {
+        self.unsaved(Change::Updated)
+    }
+
+    fn unsaved(&self, wanted: Change) -> Vec<&V> {
+        let of = |(key, change): (&K, &Change)| if *change == wanted { self.rows.get(key) } else { None };
+        self.unsaved.iter().filter_map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_saved_once_as_new_or_as_changed() {
+        let mut rows = Rows::new([(1, "loaded"), (2, "loaded"), (3, "loaded")]);
+        for (key, row) in [(1, "changed"), (1, "changed again"), (4, "made"), (5, "made"), (5, "made again")] {
+            rows.put(key, row);
+        }
+        let sorted = |mut rows: Vec<&&'static str>| {
+            rows.sort_unstable();
+            rows.into_iter().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(rows.inserted()), ["made", "made again"]);
+        assert_eq!(sorted(rows.updated()), ["changed again"]);
+        assert_eq!(rows.get(2), Some(&"loaded"));
     }
 }

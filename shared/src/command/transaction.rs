@@ -16,7 +16,7 @@ use super::{
 use crate::{
     db::{Fixed, Prepared},
     outbox,
-    timers::{Due, Timed},
+    timers::{ClaimedDue, Timed},
 };
 
 /// What a transaction is to do.
@@ -191,26 +191,22 @@ pub(super) async fn begin<S: Service>(
     Ok(decide(work, &moved, &claims, loaded))
 }
 
-/// The beginning of a transaction about what is due.
+/// The beginning of a transaction about what is due: what was claimed, with what it is about.
 pub(super) async fn claim_due<S: Timed>(
     conn: &AsyncPgConnection,
     writer: Uuid,
     batch: i64,
     limit: usize,
-) -> QueryResult<Vec<Due<S::Command>>> {
+) -> QueryResult<Option<ClaimedDue<S>>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let (_, _, due) =
         futures_util::try_join!(run::<Begin>(conn), move_writer(conn, writer, batch), S::claim_due(conn, limit))?;
     Ok(due)
 }
 
-/// What follows in that transaction, up to the decision.
-pub(super) async fn load_and_decide<S: Service>(
-    conn: &AsyncPgConnection,
-    work: &Work<'_, S::Command>,
-) -> QueryResult<Decided<S>> {
-    let loaded = S::load(conn, &work.commands()).await?;
-    Ok(decide(work, &[], &Claims::default(), loaded))
+/// The decision in that transaction.
+pub(super) fn decide_due<S: Timed>(work: &Work<'_, S::Command>, loaded: S::Loaded) -> Decided<S> {
+    decide(work, &[], &Claims::default(), loaded)
 }
 
 /// Decides every unit whose partition is still ours and whose request was not done before.

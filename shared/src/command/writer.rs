@@ -254,17 +254,17 @@ impl<S: Service> Writer<S> {
         let row = self.ready().await?;
         let Some(conn) = self.conn.as_ref() else { return Err(()) };
         let begun = Instant::now();
-        let claimed = match transaction::claim_due::<S>(conn, row.id, row.batch + 1, limit).await {
-            Ok(due) => due,
+        let (claimed, loaded) = match transaction::claim_due::<S>(conn, row.id, row.batch + 1, limit).await {
+            Ok(Some(claimed)) => (claimed.due, claimed.loaded),
+            Ok(None) => {
+                self.rollback().await;
+                return Ok(0);
+            }
             Err(error) => {
                 self.aborted(error).await;
                 return Err(());
             }
         };
-        if claimed.is_empty() {
-            self.rollback().await;
-            return Ok(0);
-        }
         let due: Vec<Timestamp> = claimed.iter().map(|due| due.at).collect();
         let (units, spans): (Vec<_>, Vec<_>) = claimed
             .into_iter()
@@ -278,11 +278,8 @@ impl<S: Service> Writer<S> {
         let source = Source { publishes: self.publishes, reads: None };
         let answers = follow.is_some();
         let work = Work { units: &these, moves: &[], source, answers, impatient: false };
-        let settled = match transaction::load_and_decide::<S>(conn, &work).await {
-            Ok(decided) => self.finish(decided, row, &work, begun).await,
-            Err(error) => Err(self.aborted(error).await),
-        };
-        let outcomes = match settled {
+        let decided = transaction::decide_due::<S>(&work, loaded);
+        let outcomes = match self.finish(decided, row, &work, begun).await {
             Ok(Settled::Committed(outcomes)) => outcomes,
             // Nothing is left of the attempt: these timers are still due.
             Err(None) => return Err(()),

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     clock::{self, Timestamp},
-    command::{CommandMetrics, Domain, Service, Writer},
+    command::{CommandMetrics, Domain, Service, Store, Writer},
     db::Database,
     ops::{Metrics, Sample},
     telemetry::{Span, TraceContext},
@@ -32,11 +32,12 @@ use crate::{
 
 /// A service with timers.
 pub trait Timed: Service {
-    /// Locks up to `limit` of the timers that are due, the longest due first, skipping those that are locked.
+    /// Locks up to `limit` of the timers that are due, the longest due first, skipping those that are locked, and loads
+    /// what they are about. `None` if there are none.
     fn claim_due(
         conn: &AsyncPgConnection,
         limit: i64,
-    ) -> impl Future<Output = QueryResult<Vec<Due<Self::Command>>>> + Send;
+    ) -> impl Future<Output = QueryResult<Option<ClaimedDue<Self>>>> + Send;
 
     /// How many timers are due, locked or not, counted up to `limit`, and how late the latest of them is.
     fn overdue(conn: &AsyncPgConnection, limit: i64) -> impl Future<Output = QueryResult<Overdue>> + Send;
@@ -62,6 +63,14 @@ pub struct Due<C> {
     pub at: Timestamp,
     /// The span that set it.
     pub trace: Option<TraceContext>,
+}
+
+/// Timers that are due and locked, at least one, and all that they are about.
+pub struct ClaimedDue<S: Store> {
+    /// The timers.
+    pub due: Vec<Due<S::Command>>,
+    /// The working set of their commands.
+    pub loaded: S::Loaded,
 }
 
 /// What timers tell of themselves.
@@ -131,6 +140,8 @@ impl<S: Timed> Sample for OverdueSample<S> {
 
 /// How often is looked for what is due, at rest. Each look is one probe of an index.
 const POLL: Duration = Duration::from_millis(100);
+/// How soon after some have fired, for more are likely to follow.
+const SOON: Duration = Duration::from_millis(50);
 
 /// What is to follow when a timer has fired.
 pub(crate) trait Following<S: Domain>: Send + Sync {
@@ -144,6 +155,8 @@ pub(crate) trait Following<S: Domain>: Send + Sync {
 /// The task that fires a service's timers.
 pub struct Timers<S: Service> {
     writer: Writer<S>,
+    /// Helps out while more is due than a batch: one of the two decides while the other's statements are worked on.
+    second: Writer<S>,
     batch: usize,
     metrics: Arc<TimerMetrics>,
     following: Option<Box<dyn Following<S>>>,
@@ -163,8 +176,8 @@ impl<S: Timed> Timers<S> {
         outbox: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        let writer = Writer::new(name, publishes, database, commands, outbox, stop);
-        Self { writer, batch: batch.max(1), metrics, following: None }
+        let writer = || Writer::new(name, publishes, database.clone(), commands.clone(), outbox.clone(), stop.clone());
+        Self { writer: writer(), second: writer(), batch: batch.max(1), metrics, following: None }
     }
 
     /// Something follows when one has fired: no more fire than there is room for.
@@ -186,13 +199,25 @@ impl<S: Timed> Timers<S> {
             match self.writer.execute_due(most, &self.metrics, self.following.as_deref()).await {
                 Ok(fired) => {
                     backoff = Backoff::new();
-                    // As many as could be: there may be more.
                     if fired < most {
-                        let _ = tokio::time::timeout(POLL, stop.cancelled()).await;
+                        let wait = if fired > 0 { SOON } else { POLL };
+                        let _ = tokio::time::timeout(wait, stop.cancelled()).await;
+                    } else if self.following.is_none() {
+                        // As many as could be: there may be more.
+                        let (batch, metrics) = (self.batch, &*self.metrics);
+                        tokio::join!(
+                            catch_up(&mut self.writer, batch, metrics, &stop),
+                            catch_up(&mut self.second, batch, metrics, &stop)
+                        );
                     }
                 }
                 Err(()) => backoff.wait(&stop).await,
             }
         }
     }
+}
+
+/// Fires what is due, a full batch after another, until one isn't full or doesn't go through.
+async fn catch_up<S: Timed>(writer: &mut Writer<S>, batch: usize, metrics: &TimerMetrics, stop: &CancellationToken) {
+    while !stop.is_cancelled() && writer.execute_due(batch, metrics, None).await == Ok(batch) {}
 }

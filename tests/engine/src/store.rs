@@ -11,7 +11,7 @@ use shared::{
     command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Fixed, Prepared},
     grpc::Page,
-    timers::{Due, Overdue, Timed},
+    timers::{ClaimedDue, Due, Overdue, Timed},
     user::UserId,
     version::Version,
 };
@@ -53,43 +53,72 @@ impl Store for Counters {
             .for_update()
             .load(&mut &*conn)
             .await?;
-        Ok(Loaded(Rows::new(rows.into_iter().map(Counter::from).map(|counter| (counter.id, counter)))))
+        Ok(loaded(rows))
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let rows = loaded.0.changed();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let column = |value: fn(&Counter) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
-        Prepared::<Save, _>::with(|sql| {
-            sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
-                .bind::<Array<Text>, _>(rows.iter().map(|row| row.owner.as_str()).collect::<Vec<_>>())
-                .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
-                .bind::<Array<Integer>, _>(column(|row| row.value))
-                .bind::<Array<Integer>, _>(column(|row| row.limit))
-                .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
-                .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
-        })
-        .execute(&mut &*conn)
-        .await?;
+        let (inserted, updated) = (loaded.0.inserted(), loaded.0.updated());
+        futures_util::try_join!(insert(conn, &inserted), update(conn, &updated))?;
         Ok(())
     }
 }
 
-struct Save;
-impl Fixed for Save {
+fn loaded(rows: Vec<Row>) -> Loaded {
+    Loaded(Rows::new(rows.into_iter().map(Counter::from).map(|counter| (counter.id, counter))))
+}
+
+struct Insert;
+impl Fixed for Insert {
     const SQL: &'static str = "\
         INSERT INTO counters (id, owner, title, value, \"limit\", version, resets_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) \
-        ON CONFLICT (id) DO UPDATE SET value = excluded.value, version = excluded.version, \
-            resets_at = excluded.resets_at";
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)";
+}
+
+async fn insert(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let column = |value: fn(&Counter) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
+    Prepared::<Insert, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|row| row.owner.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(column(|row| row.value))
+            .bind::<Array<Integer>, _>(column(|row| row.limit))
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
+}
+
+struct Update;
+impl Fixed for Update {
+    const SQL: &'static str = "\
+        UPDATE counters SET value = now.value, version = now.version, resets_at = now.resets_at \
+        FROM unnest($1, $2, $3, $4) AS now (id, value, version, resets_at) WHERE counters.id = now.id";
+}
+
+async fn update(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    Prepared::<Update, _>::with(|sql| {
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|row| row.value).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
+    })
+    .execute(&mut &*conn)
+    .await?;
+    Ok(())
 }
 
 struct ClaimDue;
 impl Fixed for ClaimDue {
     const SQL: &'static str = "\
-        SELECT id, resets_at FROM counters WHERE resets_at <= statement_timestamp() \
+        SELECT id, owner, title, value, \"limit\", version, resets_at FROM counters WHERE resets_at <= statement_timestamp() \
         ORDER BY resets_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 }
 
@@ -101,21 +130,18 @@ impl Fixed for CountOverdue {
             ORDER BY resets_at LIMIT $1) AS due";
 }
 
-#[derive(QueryableByName)]
-struct DueRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Timestamptz)]
-    resets_at: Timestamp,
-}
-
 impl Timed for Counters {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due<Command>>> {
-        let rows: Vec<DueRow> =
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
+        let rows: Vec<Row> =
             Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
-        let due =
-            |row: DueRow| Due { command: Command::Reset(CounterId::from_uuid(row.id)), at: row.resets_at, trace: None };
-        Ok(rows.into_iter().map(due).collect())
+        let due: Vec<Due<Command>> = rows
+            .iter()
+            .filter_map(|row| {
+                let command = Command::Reset(CounterId::from_uuid(row.id));
+                row.resets_at.map(|at| Due { command, at, trace: None })
+            })
+            .collect();
+        Ok((!due.is_empty()).then(|| ClaimedDue { due, loaded: loaded(rows) }))
     }
 
     async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
@@ -147,7 +173,7 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(Counter::from).collect())
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = counters, check_for_backend(Pg))]
 struct Row {
     id: Uuid,
