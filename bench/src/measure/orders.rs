@@ -1,5 +1,7 @@
 //! Orders until their stock is held: as many a second as hold, and how long one takes; and what the gateway adds to a call.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
@@ -11,22 +13,34 @@ use crate::{
     rig::{Rig, Variant},
     search,
     table::Quantity as Q,
+    yardstick::floor::Floor,
 };
 
-/// Spread over many tickets; then at a tenth of what held, on the same system.
+/// How often the floor's steps are taken beside a load: too seldom to be one themselves.
+const BESIDE: Duration = Duration::from_millis(100);
+
+/// Spread over many tickets; then at a tenth of what held, on the same system; and then once more, with the floor's own
+/// steps beside it, which shows what the processors' being busy alone makes of them.
 pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
     let system = rig.system(&Variant::default()).await?;
     let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
     let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
     buyers.rest().await?;
-    let tenth = buyers.run(best.run.rate / 10.0, rig.scale.watch_for).await?;
+    let (rate, lasts) = (best.run.rate / 10.0, rig.scale.watch_for);
+    let tenth = buyers.run(rate, lasts).await?;
+    let floor = Floor::lay(rig).await?;
+    let (again, beside) = tokio::try_join!(buyers.run(rate, lasts), floor.orders_for(lasts, BESIDE))?;
     system.stop().await?;
+    let ms = |quantile| beside.value_at_quantile(quantile) as f64 / 1000.0;
     let mut taken = Taken::default()
         .figure(Q::OrdersSpread, best.run.rate)
         .figure(Q::HeldP50, tenth.quantile(0.5))
         .figure(Q::HeldP99, tenth.quantile(0.99))
+        .figure(Q::FloorBesideP50, ms(0.5))
+        .figure(Q::FloorBesideP99, ms(0.99))
         .tell(&best.run)
-        .tell(&tenth);
+        .tell(&tenth)
+        .tell(format_args!("{again}, with the floor's steps beside it"));
     taken.cpu = best.cost.cpu;
     Ok(taken)
 }

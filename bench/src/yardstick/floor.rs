@@ -114,9 +114,7 @@ impl Floor {
         let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
         for _ in 0..times {
             turns.tick().await;
-            let begun = Instant::now();
-            self.commit().await?;
-            took.saturating_record(micros(begun));
+            timed(&mut took, self.commit()).await?;
         }
         Ok(took)
     }
@@ -129,18 +127,38 @@ impl Floor {
     pub(crate) async fn orders(&self, times: usize) -> Result<Histogram<u64>> {
         let mut took = load::histogram()?;
         for _ in 0..times {
-            let begun = Instant::now();
-            self.commit().await?;
-            self.round_trip().await?;
-            self.commit().await?;
-            self.round_trip().await?;
-            self.commit().await?;
-            took.saturating_record(micros(begun));
+            timed(&mut took, self.order()).await?;
         }
         Ok(took)
     }
+
+    /// The same, one every so often, for so long.
+    ///
+    /// # Errors
+    ///
+    /// A server fails.
+    pub(crate) async fn orders_for(&self, lasts: Duration, every: Duration) -> Result<Histogram<u64>> {
+        let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
+        let begun = Instant::now();
+        while begun.elapsed() < lasts {
+            turns.tick().await;
+            timed(&mut took, self.order()).await?;
+        }
+        Ok(took)
+    }
+
+    async fn order(&self) -> Result<()> {
+        self.commit().await?;
+        self.round_trip().await?;
+        self.commit().await?;
+        self.round_trip().await?;
+        self.commit().await
+    }
 }
 
-fn micros(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+async fn timed(took: &mut Histogram<u64>, step: impl Future<Output = Result<()>>) -> Result<()> {
+    let begun = Instant::now();
+    step.await?;
+    took.saturating_record(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX).max(1));
+    Ok(())
 }
