@@ -122,11 +122,19 @@ pub(super) fn refunds(reply: &Reply, refund: &Refund) -> Judged<Option<Refunded>
     Judged::Definite(best.map(|object| Refunded { reference: object.id.clone() }))
 }
 
+/// What a log may hold of what the provider says: one line, not too long, and no key, not even a masked one.
+fn loggable(message: &str) -> String {
+    const LONGEST: usize = 200;
+    let words = message.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = words.map(|word| if word.contains("sk_") || word.contains("rk_") { "[key]" } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect()
+}
+
 /// What all answers that are no objects have in common.
 fn failure<T>(reply: &Reply) -> Judged<T> {
     let StripeError { code, message, .. } = error(reply);
     let broken = |fault| {
-        let message = message.clone().unwrap_or_default();
+        let message = loggable(message.as_deref().unwrap_or_default());
         Judged::Stop(Trouble::Broken { fault, status: reply.status, code: code.clone(), message })
     };
     match (reply.status, code.as_deref()) {
@@ -283,6 +291,18 @@ mod tests {
         ] {
             assert_eq!(heed_advice(&advised(advice), judged), expected, "{advice:?}");
         }
+    }
+
+    #[test]
+    fn what_the_provider_says_is_logged_in_one_line_and_without_keys() {
+        for (message, expected) in [
+            ("No such PaymentMethod: 'pm_1'", "No such PaymentMethod: 'pm_1'"),
+            ("Invalid API Key provided: sk_test_****abcd", "Invalid API Key provided: [key]"),
+            ("The key 'rk_live_1' may not.\r\nAsk\u{1b}[31m again", "The key [key] may not. Ask [31m again"),
+        ] {
+            assert_eq!(loggable(message), expected);
+        }
+        assert_eq!(loggable(&"é".repeat(1000)), "é".repeat(200));
     }
 
     #[test]
