@@ -114,8 +114,11 @@ impl CommandMetrics {
         let reason = failure.reason();
         match self.refused.iter().find(|(known, _)| *known == reason) {
             Some((_, counter)) => counter.inc(),
-            // Left out of the list of its service, and counted all the same.
-            None => self.refusals.get_or_create(&ByReason { reason }).inc(),
+            // Counted all the same.
+            None => {
+                debug_assert!(false, "{reason} is not among the REASONS of its service");
+                self.refusals.get_or_create(&ByReason { reason }).inc()
+            }
         };
     }
 
