@@ -13,6 +13,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use shared::db::{Database, Fixed, Pool, Prepared};
+use tokio::time::MissedTickBehavior;
 
 use crate::{load, rig::Rig, topics};
 
@@ -139,6 +140,8 @@ impl Floor {
     /// A server fails.
     pub(crate) async fn orders_for(&self, lasts: Duration, every: Duration) -> Result<Histogram<u64>> {
         let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
+        // After a slow one the next are not made up for: they would be a load of their own.
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let begun = Instant::now();
         while begun.elapsed() < lasts {
             turns.tick().await;
