@@ -140,7 +140,7 @@ impl Timed for Expirations {
             at: row.expires_at,
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref()),
         });
-        Ok(Some(ClaimedDue { due: due.collect(), loaded: loaded(rows)? }))
+        Ok(Some(ClaimedDue { due: due.collect(), loaded: loaded(rows) }))
     }
 
     async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {

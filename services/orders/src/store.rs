@@ -104,6 +104,7 @@ impl Store for Orders {
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
         let (inserted, updated) = (loaded.orders.inserted(), loaded.orders.updated());
+        // Copies aren't locked: one that another transaction has made meanwhile is no error, and the newer one stays.
         let mut copies = loaded.tickets.inserted();
         copies.extend(loaded.tickets.updated());
         futures_util::try_join!(

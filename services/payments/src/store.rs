@@ -84,34 +84,28 @@ impl Store for Payments {
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
         let (made, known) = (loaded.accounts.inserted(), loaded.accounts.updated());
-        let (mut opened, mut changed) = (payments_of(&made), Vec::new());
-        let mut heard = Vec::new();
-        for account in known {
-            // Every account that is known was stored.
-            let Some(before) = loaded.stored.get(&account.order.id) else { continue };
-            if before.order != account.order {
-                heard.push(account);
-            }
-            for (order, payment) in payments_of(&[account]) {
-                match before.payment(payment.id) {
-                    Some(same) if same == payment => {}
-                    Some(_) => changed.push((order, payment)),
-                    None => opened.push((order, payment)),
+        let before = |account: &Account| loaded.stored.get(&account.order.id);
+        let heard: Vec<&Account> =
+            known.iter().copied().filter(|now| before(now).is_none_or(|before| before.order != now.order)).collect();
+        let (mut opened, mut changed) = (Vec::new(), Vec::new());
+        for account in made.iter().chain(&known) {
+            for payment in &account.payments {
+                match before(account).and_then(|before| before.payment(payment.id)) {
+                    None => opened.push((&account.order, payment)),
+                    Some(before) if before != payment => changed.push((&account.order, payment)),
+                    Some(_) => {}
                 }
             }
         }
+        // One that fails makes room for the next.
         futures_util::try_join!(
             insert_accounts(conn, &made),
             update_accounts(conn, &heard),
-            insert_payments(conn, &opened),
-            update_payments(conn, &changed)
+            update_payments(conn, &changed),
+            insert_payments(conn, &opened)
         )?;
         Ok(())
     }
-}
-
-fn payments_of<'a>(accounts: &[&'a Account]) -> Vec<(&'a Order, &'a Payment)> {
-    accounts.iter().flat_map(|account| account.payments.iter().map(|payment| (&account.order, payment))).collect()
 }
 
 struct InsertAccounts;
@@ -245,13 +239,14 @@ fn count(number: u32) -> i32 {
 
 struct ClaimDue;
 impl Fixed for ClaimDue {
-    // Accounts are what is locked everywhere else, so they are here. The time is the statement's, one for all rows: by a
-    // clock that goes on meanwhile no index can be asked.
+    // Accounts are what is locked everywhere else, so they are here; payments are, too, so that one is looked at again
+    // that was asked about between the beginning of this statement and the lock on its account. The time is the
+    // statement's, one for all rows: by a clock that goes on meanwhile no index can be asked.
     const SQL: &'static str = "\
         SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
         FROM payments due JOIN accounts account USING (order_id) \
         WHERE due.status IN (1, 4) AND due.next_try_at <= statement_timestamp() \
-        ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account SKIP LOCKED";
+        ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account, due SKIP LOCKED";
 }
 
 struct CountOverdue;
@@ -290,7 +285,7 @@ impl Timed for Payments {
         });
         let due: Vec<Due<Command>> = due.collect();
         let commands: Vec<&Command> = due.iter().map(|due| &due.command).collect();
-        let loaded = <Self as Store>::load(conn, &commands).await?;
+        let loaded = <Self as Store>::load(conn, &commands).await;
         Ok(Some(ClaimedDue { due, loaded }))
     }
 

@@ -16,7 +16,7 @@ pub fn in_lock_order(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
 #[derive(Debug)]
 pub struct Rows<K, V> {
     rows: HashMap<K, V>,
-    unsaved: HashMap<K, Change>,
+    changes: HashMap<K, Change>,
 }
 
 /// What became of a row since it was loaded.
@@ -26,10 +26,10 @@ enum Change {
     Updated,
 }
 
-impl<K: Eq + Hash + Copy, V> Rows<K, V> {
+impl<K: Eq + Hash + Copy, V: PartialEq> Rows<K, V> {
     /// Rows as they were loaded.
     pub fn new(loaded: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { rows: loaded.into_iter().collect(), unsaved: HashMap::new() }
+        Self { rows: loaded.into_iter().collect(), changes: HashMap::new() }
     }
 
     /// The row of this key, if there is one.
@@ -37,26 +37,29 @@ impl<K: Eq + Hash + Copy, V> Rows<K, V> {
         self.rows.get(&key)
     }
 
-    /// Makes or replaces a row: it is to be saved.
+    /// Makes or replaces a row: it is to be saved, unless it is as it was.
     pub fn put(&mut self, key: K, row: V) {
+        if self.rows.get(&key) == Some(&row) {
+            return;
+        }
         let change = if self.rows.insert(key, row).is_some() { Change::Updated } else { Change::Inserted };
         // What is replaced before it was ever saved is still new.
-        self.unsaved.entry(key).or_insert(change);
+        self.changes.entry(key).or_insert(change);
     }
 
     /// The rows that were not there when the batch was loaded, each once, in no order.
     pub fn inserted(&self) -> Vec<&V> {
-        self.unsaved(Change::Inserted)
+        self.with(Change::Inserted)
     }
 
     /// The rows that were loaded and have changed since, each once, in no order.
     pub fn updated(&self) -> Vec<&V> {
-        self.unsaved(Change::Updated)
+        self.with(Change::Updated)
     }
 
-    fn unsaved(&self, wanted: Change) -> Vec<&V> {
-        let of = |(key, change): (&K, &Change)| if *change == wanted { self.rows.get(key) } else { None };
-        self.unsaved.iter().filter_map(of).collect()
+    fn with(&self, wanted: Change) -> Vec<&V> {
+        let these = self.changes.iter().filter(|(_, change)| **change == wanted);
+        these.filter_map(|(key, _)| self.rows.get(key)).collect()
     }
 }
 
@@ -67,7 +70,9 @@ mod tests {
     #[test]
     fn a_row_is_saved_once_as_new_or_as_changed() {
         let mut rows = Rows::new([(1, "loaded"), (2, "loaded"), (3, "loaded")]);
-        for (key, row) in [(1, "changed"), (1, "changed again"), (4, "made"), (5, "made"), (5, "made again")] {
+        for (key, row) in
+            [(1, "changed"), (1, "changed again"), (2, "loaded"), (4, "made"), (5, "made"), (5, "made again")]
+        {
             rows.put(key, row);
         }
         let sorted = |mut rows: Vec<&&'static str>| {
@@ -76,6 +81,6 @@ mod tests {
         };
         assert_eq!(sorted(rows.inserted()), ["made", "made again"]);
         assert_eq!(sorted(rows.updated()), ["changed again"]);
-        assert_eq!(rows.get(2), Some(&"loaded"));
+        assert_eq!(rows.get(3), Some(&"loaded"));
     }
 }

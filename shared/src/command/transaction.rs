@@ -1,4 +1,4 @@
-//! One transaction: from BEGIN to COMMIT in two round trips.
+//! One transaction: from BEGIN to COMMIT in two round trips (three where a claim of timers does not bring all).
 
 use diesel::{
     QueryResult,

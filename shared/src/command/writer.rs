@@ -278,8 +278,11 @@ impl<S: Service> Writer<S> {
         let source = Source { publishes: self.publishes, reads: None };
         let answers = follow.is_some();
         let work = Work { units: &these, moves: &[], source, answers, impatient: false };
-        let decided = transaction::decide_due::<S>(&work, loaded);
-        let outcomes = match self.finish(decided, row, &work, begun).await {
+        let settled = match loaded {
+            Ok(loaded) => self.finish(transaction::decide_due::<S>(&work, loaded), row, &work, begun).await,
+            Err(error) => Err(self.aborted(error).await),
+        };
+        let outcomes = match settled {
             Ok(Settled::Committed(outcomes)) => outcomes,
             // Nothing is left of the attempt: these timers are still due.
             Err(None) => return Err(()),
@@ -305,7 +308,7 @@ impl<S: Service> Writer<S> {
                 tracing::error!(lane = self.lane, why = outcome.why(), left_out, "a timer can't be fired");
             }
         }
-        // They stay due, and hold up no other: the next look comes as soon as if nothing had been found.
+        // They stay due, and hold up no other: the next look comes as soon as if they had not been found.
         Ok(outcomes.len() - failed.count())
     }
 

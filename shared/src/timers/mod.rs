@@ -57,7 +57,8 @@ pub struct Overdue {
 /// A timer that is due.
 #[derive(Debug)]
 pub struct Due<C> {
-    /// What to do now.
+    /// What to do now. Should its batch not go through, another replica may do it as well: then it must find that there is
+    /// nothing left to do.
     pub command: C,
     /// When it became due.
     pub at: Timestamp,
@@ -69,8 +70,8 @@ pub struct Due<C> {
 pub struct ClaimedDue<S: Store> {
     /// The timers.
     pub due: Vec<Due<S::Command>>,
-    /// The working set of their commands.
-    pub loaded: S::Loaded,
+    /// The working set of their commands; an error if one of its rows can't be read, which is to stop no other.
+    pub loaded: QueryResult<S::Loaded>,
 }
 
 /// What timers tell of themselves.
@@ -186,38 +187,71 @@ impl<S: Timed> Timers<S> {
     }
 
     /// Fires what is due until it is told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = Backoff::new();
-        while !stop.is_cancelled() {
-            let most = match &self.following {
-                Some(following) => match stop.run_until_cancelled(following.room()).await {
-                    Some(room) => room.min(self.batch),
-                    None => return,
-                },
-                None => self.batch,
-            };
-            match self.writer.execute_due(most, &self.metrics, self.following.as_deref()).await {
-                Ok(fired) => {
-                    backoff = Backoff::new();
-                    if fired < most {
-                        let wait = if fired > 0 { SOON } else { POLL };
-                        let _ = tokio::time::timeout(wait, stop.cancelled()).await;
-                    } else if self.following.is_none() {
-                        // As many as could be: there may be more.
-                        let (batch, metrics) = (self.batch, &*self.metrics);
-                        tokio::join!(
-                            catch_up(&mut self.writer, batch, metrics, &stop),
-                            catch_up(&mut self.second, batch, metrics, &stop)
-                        );
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { writer, second, batch, metrics, following } = self;
+        let more = Notify::new();
+        tokio::join!(
+            look(writer, batch, &metrics, following.as_deref(), &more, &stop),
+            help(second, batch, &metrics, &more, &stop)
+        );
+    }
+}
+
+/// Fires what is due, again and again, and tells whoever helps when there may be more than it can do at once. Nobody
+/// helps with what something follows: for that there is only so much room.
+async fn look<S: Timed>(
+    mut writer: Writer<S>,
+    batch: usize,
+    metrics: &TimerMetrics,
+    following: Option<&dyn Following<S>>,
+    more: &Notify,
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    while !stop.is_cancelled() {
+        let most = match following {
+            Some(following) => match stop.run_until_cancelled(following.room()).await {
+                Some(room) => room.min(batch),
+                None => return,
+            },
+            None => batch,
+        };
+        match writer.execute_due(most, metrics, following).await {
+            Ok(fired) => {
+                backoff = Backoff::new();
+                // As many as could be: there may be more.
+                if fired >= most {
+                    if following.is_none() {
+                        more.notify_one();
                     }
+                    continue;
                 }
-                Err(()) => backoff.wait(&stop).await,
+                let wait = if fired > 0 { SOON } else { POLL };
+                let _ = tokio::time::timeout(wait, stop.cancelled()).await;
             }
+            Err(()) => backoff.wait(stop).await,
         }
     }
 }
 
-/// Fires what is due, a full batch after another, until one isn't full or doesn't go through.
-async fn catch_up<S: Timed>(writer: &mut Writer<S>, batch: usize, metrics: &TimerMetrics, stop: &CancellationToken) {
-    while !stop.is_cancelled() && writer.execute_due(batch, metrics, None).await == Ok(batch) {}
+/// Fires what is due while there is more than a batch of it.
+async fn help<S: Timed>(
+    mut writer: Writer<S>,
+    batch: usize,
+    metrics: &TimerMetrics,
+    more: &Notify,
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    while stop.run_until_cancelled(more.notified()).await.is_some() {
+        match writer.execute_due(batch, metrics, None).await {
+            Ok(fired) => {
+                backoff = Backoff::new();
+                if fired >= batch {
+                    more.notify_one();
+                }
+            }
+            Err(()) => backoff.wait(stop).await,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Fixed, Prepared},
+    db::{Corrupt, Fixed, Prepared},
     grpc::Page,
     timers::{ClaimedDue, Due, Overdue, Timed},
     user::UserId,
@@ -53,7 +53,7 @@ impl Store for Counters {
             .for_update()
             .load(&mut &*conn)
             .await?;
-        Ok(loaded(rows))
+        loaded(rows)
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
@@ -63,8 +63,9 @@ impl Store for Counters {
     }
 }
 
-fn loaded(rows: Vec<Row>) -> Loaded {
-    Loaded(Rows::new(rows.into_iter().map(Counter::from).map(|counter| (counter.id, counter))))
+fn loaded(rows: Vec<Row>) -> QueryResult<Loaded> {
+    let counters: Vec<Counter> = rows.into_iter().map(Counter::try_from).collect::<Result<_, _>>()?;
+    Ok(Loaded(Rows::new(counters.into_iter().map(|counter| (counter.id, counter)))))
 }
 
 struct Insert;
@@ -152,7 +153,7 @@ impl Timed for Counters {
 /// One counter, if there is such.
 pub(crate) async fn find(conn: &mut AsyncPgConnection, id: CounterId) -> QueryResult<Option<Counter>> {
     let rows: Vec<Row> = counters::table.filter(counters::id.eq(id.uuid())).select(Row::as_select()).load(conn).await?;
-    Ok(rows.into_iter().map(Counter::from).next())
+    Ok(rows.into_iter().map(Counter::try_from).next().transpose()?)
 }
 
 /// A page of counters, newest first, and one counter more if there is one; of everyone if no owner is named.
@@ -170,7 +171,7 @@ pub(crate) async fn list(
         query = query.filter(counters::id.lt(after));
     }
     let rows: Vec<Row> = query.load(conn).await?;
-    Ok(rows.into_iter().map(Counter::from).collect())
+    Ok(rows.into_iter().map(Counter::try_from).collect::<Result<_, _>>()?)
 }
 
 #[derive(Queryable, QueryableByName, Selectable)]
@@ -185,9 +186,15 @@ struct Row {
     resets_at: Option<Timestamp>,
 }
 
-impl From<Row> for Counter {
-    fn from(row: Row) -> Self {
-        Self {
+impl TryFrom<Row> for Counter {
+    type Error = Corrupt;
+
+    fn try_from(row: Row) -> Result<Self, Corrupt> {
+        // What no code of this service has ever written.
+        if row.limit < 0 {
+            return Err(Corrupt("counters.limit"));
+        }
+        Ok(Self {
             id: CounterId::from_uuid(row.id),
             owner: UserId::from_stored(&row.owner),
             title: row.title,
@@ -195,6 +202,6 @@ impl From<Row> for Counter {
             limit: row.limit,
             version: Version::from_i64(row.version),
             resets_at: row.resets_at,
-        }
+        })
     }
 }

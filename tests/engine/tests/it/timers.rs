@@ -83,6 +83,22 @@ async fn a_timer_that_panics_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_timer_whose_row_cannot_be_read_holds_up_no_other() {
+    let db = Db::new().await;
+    set(&db, 20).await;
+    db.sql
+        .batch_execute("UPDATE counters SET \"limit\" = -1 WHERE id = (SELECT min(id::text)::uuid FROM counters)")
+        .await
+        .unwrap();
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    firing(&db.database, 50, &stop, &mut tasks);
+    until("all others to fire", async || db.number(RESETS).await, |fired| *fired == 19).await;
+    assert_eq!(db.number(DUE).await, 1, "it stays due, for somebody to see to");
+    stop.cancel();
+    tasks.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn timers_fire_soon_after_they_are_due() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
