@@ -3,7 +3,7 @@
 use diesel::{
     ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
     pg::Pg,
-    sql_types::{Array, BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
@@ -117,6 +117,7 @@ impl Fixed for ClaimDue {
     const SQL: &'static str = "\
         SELECT order_id, expires_at, status, traceparent, tracestate FROM expirations \
         WHERE status = 1 AND expires_at <= statement_timestamp() \
+            AND expires_at > statement_timestamp() - make_interval(secs => $2) \
         ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 }
 
@@ -129,9 +130,10 @@ impl Fixed for CountOverdue {
 }
 
 impl Timed for Expirations {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
-        let rows: Vec<Row> =
-            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64, back: f64) -> QueryResult<Option<ClaimedDue<Self>>> {
+        let rows: Vec<Row> = Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit).bind::<Double, _>(back))
+            .load(&mut &*conn)
+            .await?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use diesel::{
     ExpressionMethods, JoinOnDsl, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
     pg::Pg,
-    sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
@@ -246,6 +246,7 @@ impl Fixed for ClaimDue {
         SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
         FROM payments due JOIN accounts account USING (order_id) \
         WHERE due.status IN (1, 4) AND due.next_try_at <= statement_timestamp() \
+            AND due.next_try_at > statement_timestamp() - make_interval(secs => $2) \
         ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account, due SKIP LOCKED";
 }
 
@@ -272,9 +273,11 @@ struct DueRow {
 }
 
 impl Timed for Payments {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64, back: f64) -> QueryResult<Option<ClaimedDue<Self>>> {
         let rows: Vec<DueRow> =
-            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit).bind::<Double, _>(back))
+                .load(&mut &*conn)
+                .await?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -197,10 +197,11 @@ pub(super) async fn claim_due<S: Timed>(
     writer: Uuid,
     batch: i64,
     limit: usize,
+    back: f64,
 ) -> QueryResult<Option<ClaimedDue<S>>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let (_, _, due) =
-        futures_util::try_join!(run::<Begin>(conn), move_writer(conn, writer, batch), S::claim_due(conn, limit))?;
+        futures_util::try_join!(run::<Begin>(conn), move_writer(conn, writer, batch), S::claim_due(conn, limit, back))?;
     Ok(due)
 }
 

@@ -233,8 +233,8 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Claims timers that are due and does what they are about, in one transaction; how many fired. `follow` is told of
-    /// each that did.
+    /// Claims timers that have been due for less than `back` seconds and does what they are about, in one transaction; how
+    /// many fired. `follow` is told of each that did.
     ///
     /// # Errors
     ///
@@ -242,6 +242,7 @@ impl<S: Service> Writer<S> {
     pub(crate) async fn execute_due(
         &mut self,
         limit: usize,
+        back: f64,
         timers: &TimerMetrics,
         follow: Option<&dyn Following<S>>,
     ) -> Result<usize, ()>
@@ -254,7 +255,7 @@ impl<S: Service> Writer<S> {
         let row = self.ready().await?;
         let Some(conn) = self.conn.as_ref() else { return Err(()) };
         let begun = Instant::now();
-        let (claimed, loaded) = match transaction::claim_due::<S>(conn, row.id, row.batch + 1, limit).await {
+        let (claimed, loaded) = match transaction::claim_due::<S>(conn, row.id, row.batch + 1, limit, back).await {
             Ok(Some(claimed)) => (claimed.due, claimed.loaded),
             Ok(None) => {
                 self.rollback().await;

@@ -18,7 +18,7 @@ use diesel::{
 use diesel_async::AsyncPgConnection;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,11 +32,12 @@ use crate::{
 
 /// A service with timers.
 pub trait Timed: Service {
-    /// Locks up to `limit` of the timers that are due, the longest due first, skipping those that are locked, and loads
-    /// what they are about. `None` if there are none.
+    /// Locks up to `limit` of the timers that have been due for less than `back` seconds, the longest due first, skipping
+    /// those that are locked, and loads what they are about. `None` if there are none.
     fn claim_due(
         conn: &AsyncPgConnection,
         limit: i64,
+        back: f64,
     ) -> impl Future<Output = QueryResult<Option<ClaimedDue<Self>>>> + Send;
 
     /// How many timers are due, locked or not, counted up to `limit`, and how late the latest of them is.
@@ -144,6 +145,46 @@ const POLL: Duration = Duration::from_millis(100);
 /// How soon after some have fired, for more are likely to follow.
 const SOON: Duration = Duration::from_millis(50);
 
+/// How far back most looks go, in seconds, behind the beginning of the look before.
+const RECENT: f64 = 2.0;
+/// How far back a whole look goes: a hundred years, in seconds.
+const EVER: f64 = 100.0 * 365.0 * 86_400.0;
+/// How long after a whole look the next one comes: this many times as long as it took, within these bounds.
+const REST: u32 = 20;
+const RESTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// How far back looks go. While a transaction stays open anywhere in the cluster, timers that have fired stay in the
+/// index, dead, and a look walks over every one: so only some looks are whole. The others find what has become due since
+/// the look before, and what was locked then; a whole one finds what has been locked for longer, or was too much.
+struct Looks {
+    whole_at: Instant,
+    /// When the last one began that went well.
+    last: Instant,
+}
+
+impl Looks {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { whole_at: now, last: now }
+    }
+
+    /// How far back the next look goes, in seconds.
+    fn back(&self) -> f64 {
+        if Instant::now() >= self.whole_at { EVER } else { RECENT + self.last.elapsed().as_secs_f64() }
+    }
+
+    /// A look went well that began then, went as far back as that, and found as much as it may, or not.
+    fn looked(&mut self, begun: Instant, back: f64, full: bool) {
+        self.last = begun;
+        let now = Instant::now();
+        if full {
+            self.whole_at = now;
+        } else if back >= EVER {
+            self.whole_at = now + ((now - begun) * REST).clamp(RESTS.0, RESTS.1);
+        }
+    }
+}
+
 /// What is to follow when a timer has fired.
 pub(crate) trait Following<S: Domain>: Send + Sync {
     /// How many may fire now, at least one: waits for that.
@@ -207,7 +248,7 @@ async fn look<S: Timed>(
     more: &Notify,
     stop: &CancellationToken,
 ) {
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut looks) = (Backoff::new(), Looks::new());
     while !stop.is_cancelled() {
         let most = match following {
             Some(following) => match stop.run_until_cancelled(following.room()).await {
@@ -216,9 +257,11 @@ async fn look<S: Timed>(
             },
             None => batch,
         };
-        match writer.execute_due(most, metrics, following).await {
+        let (begun, back) = (Instant::now(), looks.back());
+        match writer.execute_due(most, back, metrics, following).await {
             Ok(fired) => {
                 backoff = Backoff::new();
+                looks.looked(begun, back, fired >= most);
                 // As many as could be: there may be more.
                 if fired >= most {
                     if following.is_none() {
@@ -244,7 +287,7 @@ async fn help<S: Timed>(
 ) {
     let mut backoff = Backoff::new();
     while stop.run_until_cancelled(more.notified()).await.is_some() {
-        match writer.execute_due(batch, metrics, None).await {
+        match writer.execute_due(batch, EVER, metrics, None).await {
             Ok(fired) => {
                 backoff = Backoff::new();
                 if fired >= batch {
@@ -252,6 +295,39 @@ async fn help<S: Timed>(
                 }
             }
             Err(()) => backoff.wait(stop).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_goes_all_the_way_back_at_first_while_there_is_more_and_now_and_then() {
+        const MS: Duration = Duration::from_millis(1);
+        let mut looks = Looks::new();
+        // How long after the look before; how far back this one goes, unless it is whole; whether it is full; and how
+        // long it takes.
+        for (step, (after, back, full, took)) in [
+            (0, None, true, 5),
+            (0, None, false, 5),
+            (100, Some(2.105), false, 1),
+            (898, Some(2.899), true, 1),
+            (0, None, false, 200),
+            (3999, Some(6.199), false, 1),
+            (1, None, false, 60_000),
+            (9999, Some(71.999), false, 1),
+            (1, None, false, 1),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            tokio::time::advance(MS * after).await;
+            let (begun, goes) = (Instant::now(), looks.back());
+            assert!((goes - back.unwrap_or(EVER)).abs() < 1e-6, "look {step} goes back {goes} s");
+            tokio::time::advance(MS * took).await;
+            looks.looked(begun, goes, full);
         }
     }
 }

@@ -3,7 +3,7 @@
 use diesel::{
     ExpressionMethods, QueryDsl, QueryResult, Queryable, QueryableByName, Selectable, SelectableHelper,
     pg::Pg,
-    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
@@ -120,6 +120,7 @@ struct ClaimDue;
 impl Fixed for ClaimDue {
     const SQL: &'static str = "\
         SELECT id, owner, title, value, \"limit\", version, resets_at FROM counters WHERE resets_at <= statement_timestamp() \
+            AND resets_at > statement_timestamp() - make_interval(secs => $2) \
         ORDER BY resets_at LIMIT $1 FOR UPDATE SKIP LOCKED";
 }
 
@@ -132,9 +133,10 @@ impl Fixed for CountOverdue {
 }
 
 impl Timed for Counters {
-    async fn claim_due(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Option<ClaimedDue<Self>>> {
-        let rows: Vec<Row> =
-            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).load(&mut &*conn).await?;
+    async fn claim_due(conn: &AsyncPgConnection, limit: i64, back: f64) -> QueryResult<Option<ClaimedDue<Self>>> {
+        let rows: Vec<Row> = Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit).bind::<Double, _>(back))
+            .load(&mut &*conn)
+            .await?;
         let due: Vec<Due<Command>> = rows
             .iter()
             .filter_map(|row| {
