@@ -99,6 +99,23 @@ async fn a_timer_whose_row_cannot_be_read_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_timer_that_most_looks_go_past_fires_all_the_same() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    firing(&db.database, 50, &stop, &mut tasks);
+    writing.done(due("a timer", 60_000)).await;
+    writing.done(due("a timer", 0)).await;
+    until("the one to fire", async || db.number(RESETS).await, |fired| *fired == 1).await;
+    let long_ago = "UPDATE counters SET resets_at = now() - interval '1 hour' WHERE resets_at IS NOT NULL";
+    db.sql.batch_execute(long_ago).await.unwrap();
+    until("the other to fire", async || db.number(RESETS).await, |fired| *fired == 2).await;
+    stop.cancel();
+    tasks.join_all().await;
+    writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn timers_fire_soon_after_they_are_due() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
