@@ -5,10 +5,10 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio_util::sync::CancellationToken;
 
-/// The first wait, and the longest.
+/// The first wait, and the longest, before chance makes it up to twice as long.
 const WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Exponential, with jitter, without an end: from 50 ms to 5 s.
+/// Exponential, with jitter, without an end: from 50 ms to 5 s, and up to as much again by chance.
 pub struct Backoff {
     waits: ExponentialBackoff,
     tried: u32,

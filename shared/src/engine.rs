@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use crate::{
     backoff::Backoff,
     command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
-    config::CommonConfig,
+    config::{CommonConfig, DatabaseConfig},
     db::{self, Conn, Database, Fixed, OldestTransaction, Pool, Prepared},
     feed::{self, Feed, FeedMetrics, Tail},
     grpc::{self, BindError, Health, ServeError, Server, Verifier},
@@ -70,6 +70,9 @@ pub enum RunError {
     /// Migrating failed.
     #[error(transparent)]
     Migrate(#[from] db::MigrateError),
+    /// Told to stop while it migrated.
+    #[error("told to stop before the database was up to date")]
+    Interrupted,
     /// A part ended that should not have: a bug.
     #[error("a part of the engine ended by itself: {0}")]
     Part(String),
@@ -118,7 +121,7 @@ impl<S: Service> Engine<S> {
     pub async fn open(plan: Plan<S>, config: CommonConfig) -> Result<Self, RunError> {
         let grpc_listener = grpc::bind("GRPC_ADDR", config.grpc_address).await?;
         let ops_listener = grpc::bind("OPS_ADDR", config.ops_address).await?;
-        let database = database(plan.name, &config)?;
+        let database = database(plan.name, &config.database)?;
         let metrics = Metrics::new();
         telemetry::register(&metrics);
         let kafka = KafkaConfig {
@@ -260,7 +263,7 @@ impl<S: Service> Engine<S> {
     ///
     /// # Errors
     ///
-    /// A part ended by itself.
+    /// The descriptors can't be read, no HTTP client can be made, a server failed, or a part ended by itself.
     pub async fn run(mut self, routes: Routes, stop: CancellationToken) -> Result<(), RunError> {
         let verifier = Verifier::new(&self.config.auth, &self.health)?;
         let server = Server::new(
@@ -391,18 +394,23 @@ impl<S: Service> Engine<S> {
 ///
 /// # Errors
 ///
-/// It can't be reached, or a migration failed.
-pub async fn migrate(
+/// It can't be reached, a migration failed, another process has been migrating it for a minute, or the program was told to
+/// stop before it was done: then nothing remains of the migration that it was at.
+pub(crate) async fn migrate(
     name: &'static str,
     migrations: EmbeddedMigrations,
-    config: &CommonConfig,
+    config: &DatabaseConfig,
+    stop: CancellationToken,
 ) -> Result<(), RunError> {
-    Ok(db::migrate(&database(name, config)?, migrations).await?)
+    let database = database(name, config)?;
+    match stop.run_until_cancelled(db::migrate(&database, migrations)).await {
+        Some(migrated) => Ok(migrated?),
+        None => Err(RunError::Interrupted),
+    }
 }
 
-fn database(name: &'static str, config: &CommonConfig) -> Result<Database, RunError> {
-    let url = config.database.url.expose();
-    Database::new(url, name).map_err(|error| RunError::Setting(format!("DATABASE_URL: {error}")))
+fn database(name: &'static str, config: &DatabaseConfig) -> Result<Database, RunError> {
+    Database::new(config.url.expose(), name).map_err(|error| RunError::Setting(format!("DATABASE_URL: {error}")))
 }
 
 fn new_topic(config: &CommonConfig) -> TopicConfig {
@@ -457,7 +465,9 @@ async fn wait_for(
 ) -> bool {
     let mut backoff = Backoff::new();
     while !stop.is_cancelled() {
-        match reach().await {
+        // Cut short by the end: all of it may be begun again.
+        match stop.run_until_cancelled(reach()).await.unwrap_or(Ok(())) {
+            Ok(()) if stop.is_cancelled() => {}
             Ok(()) => {
                 health.release(part);
                 return true;

@@ -2,13 +2,13 @@
 
 use std::{error::Error, future::Future, io::Write as _, process::ExitCode, time::Duration};
 
-use futures_util::future::Either;
+use diesel_migrations::EmbeddedMigrations;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Command, CommonConfig, Settings, TelemetryConfig},
-    engine::RunError,
+    config::{Command, CommonConfig, DatabaseConfig, Settings, TelemetryConfig},
+    engine::{RunError, migrate},
     telemetry,
 };
 
@@ -21,34 +21,48 @@ const COMMANDS: &[Command] = &[Command { name: MIGRATE, about: "bring the databa
 /// How long threads that block may take at the very end.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
-/// A service's whole life: reads its settings, all of them, before anything else happens; then serves, or does what its
-/// subcommand says. The settings that every service has are `common` of its own.
-pub fn main<C, R, M>(
+/// A service's whole life: reads the settings that it needs, all of them, before anything else happens; then serves, or
+/// brings its database up to date, if that is what its subcommand says. The settings that every service has are `common`
+/// of its own.
+pub fn main<C, R>(
     (name, about): (&'static str, &'static str),
     read: impl FnOnce(&mut Settings) -> Option<C>,
     common: impl FnOnce(&C) -> &CommonConfig,
     serve: impl FnOnce(C, CancellationToken) -> R,
-    migrate: impl FnOnce(C) -> M,
+    migrations: impl FnOnce() -> EmbeddedMigrations,
 ) -> ExitCode
 where
     R: Future<Output = Result<(), RunError>>,
-    M: Future<Output = Result<(), RunError>>,
 {
-    let mut settings = Settings::from_process(name, about, COMMANDS);
-    let command = settings.command();
-    let config = read(&mut settings);
-    let config = match settings.finish(config) {
-        Ok(config) => config,
-        Err(stop) => {
-            stop.print();
-            return ExitCode::from(stop.exit_code());
+    let settings = Settings::from_process(name, about, COMMANDS);
+    if settings.command() == Some(MIGRATE) {
+        let read = |settings: &mut Settings| {
+            let (database, telemetry) = (DatabaseConfig::read(settings), TelemetryConfig::read(settings));
+            database.zip(telemetry)
+        };
+        return match finish(settings, read) {
+            Ok((database, telemetry)) => {
+                run(name, &telemetry, 1, |stop| async move { migrate(name, migrations(), &database, stop).await })
+            }
+            Err(status) => status,
+        };
+    }
+    match finish(settings, read) {
+        Ok(config) => {
+            let CommonConfig { telemetry, limits, .. } = common(&config);
+            let (telemetry, threads) = (telemetry.clone(), limits.worker_threads);
+            run(name, &telemetry, threads, |stop| serve(config, stop))
         }
-    };
-    let CommonConfig { telemetry, limits, .. } = common(&config);
-    let (telemetry, threads) = (telemetry.clone(), limits.worker_threads);
-    run(name, &telemetry, threads, |stop| match command {
-        Some(MIGRATE) => Either::Left(migrate(config)),
-        _ => Either::Right(serve(config, stop)),
+        Err(status) => status,
+    }
+}
+
+/// What was read, if all of it is well; else says what isn't.
+fn finish<C>(mut settings: Settings, read: impl FnOnce(&mut Settings) -> Option<C>) -> Result<C, ExitCode> {
+    let config = read(&mut settings);
+    settings.finish(config).map_err(|stop| {
+        stop.print();
+        ExitCode::from(stop.exit_code())
     })
 }
 

@@ -133,7 +133,7 @@ impl Config {
             path,
         );
         let auth = AuthConfig::read(settings);
-        let telemetry = TelemetryConfig::read(settings);
+        let telemetry = TelemetryConfig::read_for_tls(settings);
         Some(Self {
             address: address?,
             admin: admin?,

@@ -147,11 +147,6 @@ impl Process {
         locked(&self.spec).log.clone()
     }
 
-    /// Sets a variable for the runs to come.
-    pub fn set_env(&self, name: &str, value: &str) {
-        locked(&self.spec).env.push((name.to_owned(), value.to_owned()));
-    }
-
     /// Starts it and waits until it is ready.
     ///
     /// # Errors

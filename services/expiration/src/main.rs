@@ -6,5 +6,5 @@ use expiration::{Config, NAME};
 
 fn main() -> ExitCode {
     let about = "Timers of orders: each fires when its order was not paid in time.";
-    shared::program::main((NAME, about), Config::read, |config| &config.common, expiration::run, expiration::migrate)
+    shared::program::main((NAME, about), Config::read, |config| &config.common, expiration::run, expiration::migrations)
 }

@@ -13,7 +13,7 @@ mod store;
 use contracts::orders::v1::order_service_server::{OrderServiceServer, SERVICE_NAME};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use shared::{
-    engine::{self, Engine, Plan, RunError},
+    engine::{Engine, Plan, RunError},
     grpc::MAX_MESSAGE_BYTES,
     inbox::Subscription,
 };
@@ -51,16 +51,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     engine.run(routes, stop).await
 }
 
-/// Brings the database up to date.
-///
-/// # Errors
-///
-/// It can't be reached, or a migration failed.
-pub async fn migrate(config: Config) -> Result<(), RunError> {
-    engine::migrate(NAME, migrations(), &config.common).await
-}
-
-fn migrations() -> EmbeddedMigrations {
+/// The service's own tables.
+pub fn migrations() -> EmbeddedMigrations {
     const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
     MIGRATIONS
 }

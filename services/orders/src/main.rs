@@ -6,5 +6,5 @@ use orders::{Config, NAME};
 
 fn main() -> ExitCode {
     let about = "Orders that buyers place, until they are paid, cancelled, or expire.";
-    shared::program::main((NAME, about), Config::read, |config| &config.common, orders::run, orders::migrate)
+    shared::program::main((NAME, about), Config::read, |config| &config.common, orders::run, orders::migrations)
 }

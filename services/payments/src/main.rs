@@ -6,5 +6,5 @@ use payments::{Config, NAME};
 
 fn main() -> ExitCode {
     let about = "Payments of orders: each is charged once, and given back if its order doesn't come to be.";
-    shared::program::main((NAME, about), Config::read, |config| &config.common, payments::run, payments::migrate)
+    shared::program::main((NAME, about), Config::read, |config| &config.common, payments::run, payments::migrations)
 }

@@ -276,7 +276,8 @@ pub enum Refusal {
         /// Held and sold.
         taken: i32,
     },
-    /// An order was paid whose stock is not held. Never happens unless something is very wrong.
+    /// An order was paid whose stock is not held, or cancelled whose stock is sold. Never happens unless something is very
+    /// wrong.
     NotHeld,
 }
 
@@ -358,7 +359,7 @@ impl Domain for Tickets {
                 Ok(match state.reservation.as_ref().map(|reservation| reservation.status) {
                     Some(Hold::Held) => vec![Event::Released { at: now }],
                     Some(Hold::Released | Hold::Refused | Hold::Ended) => vec![],
-                    // An order ends once: this is an echo of one that was paid.
+                    // An order ends once, and this one was paid.
                     Some(Hold::Sold) => return Err(Refusal::NotHeld),
                     None => vec![Event::Ended(Reservation {
                         order: *order,

@@ -6,5 +6,5 @@ use tickets::{Config, NAME};
 
 fn main() -> ExitCode {
     let about = "Tickets that sellers list, and their stock.";
-    shared::program::main((NAME, about), Config::read, |config| &config.common, tickets::run, tickets::migrate)
+    shared::program::main((NAME, about), Config::read, |config| &config.common, tickets::run, tickets::migrations)
 }

@@ -34,7 +34,7 @@ impl Fixed for ForgetWriters {
 pub(crate) async fn keep_house(database: Database, stop: CancellationToken) {
     let mut backoff = Backoff::new();
     while !stop.is_cancelled() {
-        match clear(&database).await {
+        match clear(&database, &stop).await {
             Ok(()) => {
                 backoff = Backoff::new();
                 let _ = tokio::time::timeout(EVERY, stop.cancelled()).await;
@@ -55,10 +55,10 @@ enum ClearError {
     Query(#[from] diesel::result::Error),
 }
 
-async fn clear(database: &Database) -> Result<(), ClearError> {
+async fn clear(database: &Database, stop: &CancellationToken) -> Result<(), ClearError> {
     let conn = database.connect().await?;
     delete::<ForgetWriters>(&conn).await?;
-    while delete::<ForgetRequests>(&conn).await? == CHUNK {}
+    while delete::<ForgetRequests>(&conn).await? == CHUNK && !stop.is_cancelled() {}
     Ok(())
 }
 

@@ -1,7 +1,11 @@
 //! A lane: a bounded queue, and the task that takes what is waiting as one batch. Callers have one; what comes of calls of
 //! other systems has another, so that neither waits for the other.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -47,7 +51,7 @@ pub enum Failure<R> {
     Overloaded,
     /// The database can't be reached, or what the command is about stays locked. Nothing was done.
     Unavailable,
-    /// The deadline passed. It may still happen if it had begun.
+    /// The deadline passed, or the program ends. It may have happened, or happen yet, if it had begun.
     DeadlineExceeded,
     /// A bug, or a value that the database rejects. Nothing was done.
     Internal,
@@ -77,6 +81,76 @@ struct Pending<S: Service> {
     unit: Unit<S::Command>,
     deadline: Instant,
     answer: oneshot::Sender<Answer<S>>,
+    /// While it is aside.
+    aside: Option<Aside>,
+}
+
+impl<S: Service> Pending<S> {
+    fn new(envelope: Envelope<S::Command>, deadline: Instant, answer: oneshot::Sender<Answer<S>>) -> Self {
+        Self { unit: Unit { commands: vec![envelope], at: None }, deadline, answer, aside: None }
+    }
+
+    /// What it is about: callers' commands are one a unit.
+    fn root(&self) -> Option<Uuid> {
+        self.unit.commands.first().map(|envelope| S::root(&envelope.command))
+    }
+}
+
+/// What commands are about that wait aside, with how many do. Others about the same go there as well: each attempt at it
+/// would have all that are about something else wait for its lock, too.
+#[derive(Clone, Default)]
+struct Locked(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+impl Locked {
+    fn has(&self, root: Uuid) -> bool {
+        self.lock().contains_key(&root)
+    }
+
+    /// One more, until what is returned is dropped.
+    fn one_more(&self, root: Uuid) -> Aside {
+        *self.lock().entry(root).or_default() += 1;
+        Aside { locked: self.clone(), root }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
+        // Whole at any time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A command that waits aside.
+struct Aside {
+    locked: Locked,
+    root: Uuid,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let mut locked = self.locked.lock();
+        if let Some(others) = locked.get_mut(&self.root) {
+            *others -= 1;
+            if *others == 0 {
+                locked.remove(&self.root);
+            }
+        }
+    }
+}
+
+/// The way aside.
+struct WayAside<S: Service> {
+    queue: mpsc::Sender<Pending<S>>,
+    locked: Locked,
+    measured: LaneMetrics,
+}
+
+impl<S: Service> WayAside<S> {
+    fn take(&self, mut pending: Pending<S>) {
+        pending.aside = pending.root().map(|root| self.locked.one_more(root));
+        if let Err(full) = self.queue.try_send(pending) {
+            let _ = full.into_inner().answer.send(Err(Failure::Unavailable));
+        }
+        self.measured.queued(self.queue.max_capacity() - self.queue.capacity());
+    }
 }
 
 /// Hands commands to the write path and awaits what becomes of them. Cheap to clone.
@@ -103,8 +177,7 @@ impl<S: Service> Lane<S> {
         let deadline = Instant::from_std(deadline);
         let transaction = envelope.transaction.clone();
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
-        if let Err(refused) = self.queue.try_send(pending) {
+        if let Err(refused) = self.queue.try_send(Pending::new(envelope, deadline, answer)) {
             let outcome = Err(match refused {
                 mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => Failure::Unavailable,
@@ -132,8 +205,9 @@ impl<S: Service> Lane<S> {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + NEVER;
         let transaction = envelope.transaction.clone();
-        let pending = Pending { unit: Unit { commands: vec![envelope], at: None }, deadline, answer };
+        let pending = Pending::new(envelope, deadline, answer);
         self.queue.send(pending).await.map_err(|_| Failure::Unavailable)?;
+        self.measured.queued(self.queue.max_capacity() - self.queue.capacity());
         let outcome = answered.await.unwrap_or(Err(Failure::Unavailable));
         transaction.link_current();
         self.count(&outcome);
@@ -212,7 +286,8 @@ pub fn lane<S: Service>(
     let writer =
         |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
     let LaneKind { name, aside: aside_name, patience } = kind;
-    let main = work_off(waiting, writer(name), patience, config, Some(set_aside), stop.clone());
+    let way_aside = WayAside { queue: set_aside, locked: Locked::default(), measured: metrics.lane(aside_name) };
+    let main = work_off(waiting, writer(name), patience, config, Some(way_aside), stop.clone());
     let slow = work_off(aside, writer(aside_name), patience, config, None, stop.clone());
     let task = async move {
         tokio::join!(main, slow);
@@ -230,14 +305,14 @@ async fn next_while<S: Service>(
     waiting.recv().await
 }
 
-/// Takes what is waiting as one batch, again and again. What is locked is handed aside, where waiting for it stands in
-/// nobody's way; there it is tried again until its deadline.
+/// Takes what is waiting as one batch, again and again. What is locked is handed aside, with all else that is about the
+/// same, where waiting for it stands in nobody's way; there it is tried again until its deadline.
 async fn work_off<S: Service>(
     mut waiting: mpsc::Receiver<Pending<S>>,
     mut writer: Writer<S>,
     patience: Patience,
     config: LaneConfig,
-    aside: Option<mpsc::Sender<Pending<S>>>,
+    aside: Option<WayAside<S>>,
     stop: CancellationToken,
 ) {
     let batch = config.batch.max(1);
@@ -268,14 +343,16 @@ async fn work_off<S: Service>(
             taken.push(pending);
         }
         pace.carries(taken.len());
-        if aside.is_some() {
-            writer.measured().queued(waiting.len());
+        writer.measured().queued(waiting.len());
+        if let Some(aside) = &aside {
+            let locked = |pending: &mut Pending<S>| pending.root().is_some_and(|root| aside.locked.has(root));
+            taken.extract_if(.., locked).for_each(|pending| aside.take(pending));
         }
         let now = Instant::now();
         let (units, replies): (Vec<_>, Vec<_>) = taken
             .drain(..)
             .filter_map(|pending| match pending.deadline > now {
-                true => Some((pending.unit, (pending.deadline, pending.answer))),
+                true => Some((pending.unit, (pending.deadline, pending.answer, pending.aside))),
                 false => {
                     // Never begun, so it never happens. Whoever asked may have gone.
                     let _ = pending.answer.send(Err(Failure::DeadlineExceeded));
@@ -301,25 +378,22 @@ async fn work_off<S: Service>(
             }
         };
         let mut locked = false;
-        for ((unit, (deadline, answer)), outcome) in units.into_iter().zip(replies).zip(outcomes) {
+        for ((unit, (deadline, answer, held)), outcome) in units.into_iter().zip(replies).zip(outcomes) {
             let reply = match outcome {
                 UnitOutcome::Done(Some(state)) => Ok(Done::Now(state)),
                 UnitOutcome::Before(resource) => Ok(Done::Before(resource)),
                 UnitOutcome::Refused(refusal) => Err(Failure::Refused(refusal)),
                 UnitOutcome::RequestIdReused => Err(Failure::RequestIdReused),
                 UnitOutcome::Unavailable => Err(Failure::Unavailable),
+                UnitOutcome::Unknown => Err(Failure::DeadlineExceeded),
                 UnitOutcome::Again => {
-                    again.push(Pending { unit, deadline, answer });
+                    again.push(Pending { unit, deadline, answer, aside: held });
                     continue;
                 }
                 UnitOutcome::Locked => {
-                    let pending = Pending { unit, deadline, answer };
+                    let pending = Pending { unit, deadline, answer, aside: held };
                     match &aside {
-                        Some(aside) => {
-                            if let Err(full) = aside.try_send(pending) {
-                                let _ = full.into_inner().answer.send(Err(Failure::Unavailable));
-                            }
-                        }
+                        Some(aside) => aside.take(pending),
                         // The program ends, and locks may stay for long.
                         None if stop.is_cancelled() => {
                             let _ = pending.answer.send(Err(Failure::Unavailable));
@@ -335,7 +409,7 @@ async fn work_off<S: Service>(
                     tracing::error!(lane = writer.lane(), why, "a command can't be done");
                     Err(Failure::Internal)
                 }
-                // Only what comes from Kafka has a partition, and only callers' commands come this way.
+                // Only what comes from Kafka has a partition, and none of that comes this way.
                 UnitOutcome::Done(None) | UnitOutcome::Fenced | UnitOutcome::Behind => Err(Failure::Internal),
             };
             // Whoever asked may have gone; what was done stays done.

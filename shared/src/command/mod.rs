@@ -1,6 +1,6 @@
 //! The write path: every change of state, wherever it comes from, goes through here.
 //!
-//! Commands come in: from callers through a [`Lane`], from Kafka, timers and sweeps through a `Writer` of their own.
+//! Commands come in: from callers and jobs through a [`Lane`], from Kafka and timers through a `Writer` of their own.
 //! They leave in batches, a transaction each:
 //!
 //! ```text
@@ -35,4 +35,4 @@ pub use rows::{Rows, in_lock_order};
 pub use service::{Domain, Message, Milestone, Milestones, Publish, Refusal, Service, Store, WorkingSet};
 pub(crate) use transaction::{Move, Work};
 pub(crate) use unit::{At, Unit, UnitOutcome};
-pub(crate) use writer::{Patience, Writer};
+pub(crate) use writer::{Looked, Patience, Writer};

@@ -41,6 +41,8 @@ pub(crate) enum UnitOutcome<S: Domain> {
     Behind,
     /// Not done: the database can't be reached, and it was not to be waited for.
     Unavailable,
+    /// Perhaps done: the commit's answer was lost, and the program ends before the database can be asked.
+    Unknown,
 }
 
 impl<S: Service> UnitOutcome<S> {
@@ -56,6 +58,7 @@ impl<S: Service> UnitOutcome<S> {
             Self::Fenced => "another consumer has its partition".to_owned(),
             Self::Behind => "behind another that was not done".to_owned(),
             Self::Unavailable => "the database can't be reached".to_owned(),
+            Self::Unknown => "what became of it is not known".to_owned(),
         }
     }
 

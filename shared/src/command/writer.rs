@@ -73,12 +73,23 @@ struct Row {
     batch: i64,
 }
 
+/// What came of a look for timers that are due.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Looked {
+    /// How many were.
+    pub(crate) found: usize,
+    /// How many of them fired.
+    pub(crate) fired: usize,
+}
+
 /// How an attempt ended that did not commit.
 enum Failed {
     Rejected(String),
     Locked,
     /// The database can't be reached, or the program ends.
     Unavailable,
+    /// The program ends before it is known whether it was committed.
+    Unknown,
 }
 
 /// An attempt that settled: committed, or void for a reason that the work itself gave.
@@ -194,6 +205,9 @@ impl<S: Service> Writer<S> {
                 }
                 // The rest of the part goes on without whatever is about that root.
                 Err(Failed::Locked) if progress.lock_found(&part) => parts.push((part, true)),
+                Err(Failed::Unknown) => {
+                    part.into_iter().for_each(|index| progress.record(index, UnitOutcome::Unknown));
+                }
                 Err(failed) if part.len() == 1 => {
                     let outcome = match failed {
                         Failed::Rejected(why) => UnitOutcome::Impossible(why),
@@ -233,8 +247,8 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Claims timers that have been due for less than `back` seconds and does what they are about, in one transaction; how
-    /// many fired. `follow` is told of each that did.
+    /// Claims timers that have been due for less than `back` seconds and does what they are about, in one transaction.
+    /// `follow` is told of each that fired.
     ///
     /// # Errors
     ///
@@ -245,7 +259,7 @@ impl<S: Service> Writer<S> {
         back: f64,
         timers: &TimerMetrics,
         follow: Option<&dyn Following<S>>,
-    ) -> Result<usize, ()>
+    ) -> Result<Looked, ()>
     where
         S: Timed,
     {
@@ -259,7 +273,7 @@ impl<S: Service> Writer<S> {
             Ok(Some(claimed)) => (claimed.due, claimed.loaded),
             Ok(None) => {
                 self.rollback().await;
-                return Ok(0);
+                return Ok(Looked::default());
             }
             Err(error) => {
                 self.aborted(error).await;
@@ -285,8 +299,8 @@ impl<S: Service> Writer<S> {
         };
         let outcomes = match settled {
             Ok(Settled::Committed(outcomes)) => outcomes,
-            // Nothing is left of the attempt: these timers are still due.
-            Err(None) => return Err(()),
+            // Nothing is left of the attempt, or what is will be found by whoever looks next.
+            Err(None | Some(Failed::Unknown)) => return Err(()),
             // One of them is at fault: the ordinary way finds out which.
             _ => self.execute(&units, None, Patience::Endless, answers).await,
         };
@@ -304,13 +318,13 @@ impl<S: Service> Writer<S> {
         timers.fired(outcomes.iter().zip(due).filter(|(outcome, _)| !outcome.blocks()).map(|(_, at)| at));
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());
         for outcome in failed.clone() {
-            // Looked for again at once, and found again.
+            // Looked for again, and found again.
             if let Some(left_out) = self.spells.unfired.happens(Instant::now().into_std()) {
                 tracing::error!(lane = self.lane, why = outcome.why(), left_out, "a timer can't be fired");
             }
         }
-        // They stay due, and hold up no other: the next look comes as soon as if they had not been found.
-        Ok(outcomes.len() - failed.count())
+        // They stay due, and hold up no other.
+        Ok(Looked { found: outcomes.len(), fired: outcomes.len() - failed.count() })
     }
 
     /// Tries once. `Err(None)` is a fault of the infrastructure that left nothing behind.
@@ -355,12 +369,15 @@ impl<S: Service> Writer<S> {
         if let Err(error) = transaction::commit(conn, &ready).await {
             match conn.fault(&error) {
                 Fault::Infrastructure => {
-                    tracing::warn!(lane = self.lane, %error, "a commit's answer was lost");
+                    tracing::warn!(lane = self.lane, %error, "what became of a commit has to be found out");
                     self.measured.faulted();
                     self.conn = None;
-                    if !self.committed(row.id, batch).await {
-                        span.error("COMMIT_LOST");
-                        return Err(None);
+                    match self.committed(row.id, batch).await {
+                        Some(true) => {}
+                        known => {
+                            span.error("COMMIT_LOST");
+                            return Err(known.is_none().then_some(Failed::Unknown));
+                        }
                     }
                 }
                 fault => {
@@ -455,14 +472,15 @@ impl<S: Service> Writer<S> {
     }
 
     /// Whether a batch whose COMMIT was sent got through. Locking the writer's row waits for the backend that may still
-    /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all.
-    async fn committed(&mut self, writer: Uuid, batch: i64) -> bool {
+    /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all. `None`: the
+    /// program ends.
+    async fn committed(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
         let committed = self.resolve(writer, batch).await;
         self.lost.send_replace(false);
         committed
     }
 
-    async fn resolve(&mut self, writer: Uuid, batch: i64) -> bool {
+    async fn resolve(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
         let mut backoff = Backoff::new();
         loop {
             if let Ok(conn) = self.database.connect_writer().await {
@@ -475,13 +493,13 @@ impl<S: Service> Writer<S> {
                         let committed = found.is_some_and(|row| row.batch == batch);
                         tracing::info!(lane = self.lane, committed, "the writer's row told what became of the commit");
                         self.conn = Some(conn);
-                        return committed;
+                        return Some(committed);
                     }
                     Err(error) => tracing::warn!(lane = self.lane, %error, "can't tell yet what became of a commit"),
                 }
             }
             if self.stop.is_cancelled() && backoff.tried() >= CALLER_TRIES {
-                return false;
+                return None;
             }
             if backoff.tried() >= CALLER_TRIES {
                 self.lost.send_replace(true);

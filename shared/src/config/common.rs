@@ -185,7 +185,7 @@ pub struct LimitsConfig {
     pub write_batch: usize,
     /// The least time from one transaction to the next, unless it is full.
     pub write_pace: Duration,
-    /// Events that a consumer takes in one transaction.
+    /// Events that a consumer takes in one transaction, and timers that fire in one.
     pub consumer_batch: usize,
     /// The least time from one transaction of a consumer to the next.
     pub consumer_pace: Duration,
@@ -237,7 +237,7 @@ impl CommonConfig {
 }
 
 impl DatabaseConfig {
-    /// Reads them; `None` if any has a fault. Enough for `migrate`, together with [`TelemetryConfig`].
+    /// Reads them; `None` if any has a fault. All that `migrate` needs, together with [`TelemetryConfig`].
     pub fn read(settings: &mut Settings) -> Option<Self> {
         let url = settings.secret("DATABASE_URL", "this service's own database", parse::database_url);
         let migrate_on_start = settings.get(
@@ -263,7 +263,7 @@ impl KafkaConfig {
         let topic_partitions = settings.get(
             "KAFKA_TOPIC_PARTITIONS",
             Default::To("6"),
-            "partitions of a topic that is made",
+            "partitions of a topic that is made: how its keys are spread stays as it is then",
             parse::number(1..=10_000),
         );
         let topic_replication = settings.get(
@@ -309,8 +309,17 @@ impl AuthConfig {
 }
 
 impl TelemetryConfig {
-    /// Reads them; `None` if any has a fault.
+    /// Reads them; `None` if any has a fault. Spans are exported without TLS.
     pub fn read(settings: &mut Settings) -> Option<Self> {
+        Self::read_with(settings, parse::plaintext_url)
+    }
+
+    /// The same for a program that exports spans over TLS, too.
+    pub fn read_for_tls(settings: &mut Settings) -> Option<Self> {
+        Self::read_with(settings, parse::http_url)
+    }
+
+    fn read_with(settings: &mut Settings, url: fn(&str) -> Result<Url, String>) -> Option<Self> {
         let log_filter = settings.get(
             "RUST_LOG",
             Default::To("info"),
@@ -334,7 +343,7 @@ impl TelemetryConfig {
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             Default::Unset("no export"),
             "where spans are exported to, over OTLP/gRPC; OpenTelemetry's other variables hold too",
-            parse::unless_empty(parse::http_url),
+            parse::unless_empty(url),
         );
         let sampler = settings.get_or_empty(
             "OTEL_TRACES_SAMPLER",
@@ -403,7 +412,7 @@ impl LimitsConfig {
         let worker_threads = settings.get(
             "WORKER_THREADS",
             Default::To("1"),
-            "threads that do the work: on few cores one does most, and replicas use the rest",
+            "threads that do the work: on few cores one does most",
             parse::number(1..=1024),
         );
         let write_queue = settings.get(
@@ -422,7 +431,7 @@ impl LimitsConfig {
         let consumer_batch = settings.get(
             "CONSUMER_BATCH",
             Default::To("1000"),
-            "events that a consumer takes in one transaction",
+            "events that a consumer takes in one transaction, and timers that fire in one",
             parse::number(1..=100_000),
         );
         let relay_batch = settings.get(

@@ -1,7 +1,7 @@
 //! Settings: read once, whole, before any port opens.
 //!
 //! In come the program's arguments and its environment; out goes one value of the service's own type, or every fault at
-//! once. Nothing else in the project reads the environment, and nothing here opens a port, a file that is no secret, or
+//! once. Nothing else in a service reads the environment, and nothing here opens a port, a file that is no secret, or
 //! a connection.
 //!
 //! ```

@@ -6,6 +6,7 @@ use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
 use super::{JwksSource, LogFormat, Secret, TracingExporter};
+use crate::db::Database;
 
 /// Any text.
 ///
@@ -56,14 +57,30 @@ pub fn number<T: FromStr + PartialOrd + Display>(bounds: RangeInclusive<T>) -> i
     }
 }
 
-/// A time that passes, as humantime writes it (`90s`, `2m`, `1h 30m`), longer than none.
+/// What no time that is set may exceed, so that none reaches beyond what a calendar has: a year.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// A time that passes, as humantime writes it (`90s`, `2m`, `1h 30m`), longer than none and a year at most.
 ///
 /// # Errors
 ///
 /// Anything else.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero());
-    duration.ok_or_else(|| "must be a time longer than 0, like 500ms, 30s or 2m".to_owned())
+    let duration = duration_or_none(text).ok().filter(|duration| !duration.is_zero());
+    duration.ok_or_else(|| "must be a time longer than 0, like 500ms, 30s or 2m, and a year at most".to_owned())
+}
+
+/// Like [`duration`], and no longer than this.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn duration_up_to(longest: Duration) -> impl FnOnce(&str) -> Result<Duration, String> {
+    move |text| {
+        let duration = duration(text).ok().filter(|duration| *duration <= longest);
+        duration
+            .ok_or_else(|| format!("must be a time longer than 0, and at most {}", humantime::format_duration(longest)))
+    }
 }
 
 /// Like [`duration`], or none at all (`0s`).
@@ -72,7 +89,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// Anything else.
 pub fn duration_or_none(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "must be a time, like 0s, 500ms or 2m".to_owned())
+    let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST);
+    duration.ok_or_else(|| "must be a time, like 0s, 500ms or 2m, and a year at most".to_owned())
 }
 
 /// An IP address and a port, where 0 means any free one.
@@ -120,13 +138,11 @@ pub fn topic_prefix(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 ///
-/// No Postgres URL, or one without a host or a database's name. The value is not shown.
+/// No Postgres URL, or one that asks for what isn't supported. The value is not shown.
 pub fn database_url(text: &str) -> Result<Secret, String> {
-    let scheme = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    let config: Option<tokio_postgres::Config> = text.parse().ok().filter(|_| scheme);
-    match config {
-        Some(config) if !config.get_hosts().is_empty() && config.get_dbname().is_some() => Ok(Secret::new(text)),
-        _ => Err("must be a URL like postgres://user:password@host:5432/database".to_owned()),
+    match Database::new(text, "settings") {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(invalid) => Err(invalid.to_string()),
     }
 }
 
@@ -138,6 +154,16 @@ pub fn database_url(text: &str) -> Result<Secret, String> {
 pub fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     url.ok_or_else(|| "must be a URL that begins with http:// or https://".to_owned())
+}
+
+/// An `http` URL.
+///
+/// # Errors
+///
+/// Anything else: TLS is not spoken there.
+pub fn plaintext_url(text: &str) -> Result<Url, String> {
+    let url = http_url(text).ok().filter(|url| url.scheme() == "http");
+    url.ok_or_else(|| "must be a URL that begins with http://, for this program speaks no TLS there".to_owned())
 }
 
 /// Where a JSON Web Key Set is: an `http` or `https` URL, or else a file's path.

@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::{
     Config, NoTls,
-    config::{Host, SslMode},
+    config::{Host, SslMode, TargetSessionAttrs},
 };
 
 use super::{
@@ -66,8 +66,11 @@ pub enum InvalidUrl {
     #[error("must be a URL like postgres://user:password@host:5432/database")]
     Malformed,
     /// TLS was asked for.
-    #[error("sslmode must be disable or prefer: connections are not encrypted by this program")]
+    #[error("must have an sslmode of disable or prefer: connections are not encrypted by this program")]
     Tls,
+    /// Something was asked for that would not be heeded.
+    #[error("must have neither hostaddr nor target_session_attrs: name hosts that are written to")]
+    Unheeded,
 }
 
 impl Database {
@@ -77,12 +80,18 @@ impl Database {
     ///
     /// The URL can't be parsed, or asks for what isn't supported.
     pub fn new(url: &str, application: &str) -> Result<Self, InvalidUrl> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(InvalidUrl::Malformed);
+        }
         let mut config: Config = url.parse().map_err(|_| InvalidUrl::Malformed)?;
         if config.get_hosts().is_empty() || config.get_dbname().is_none() {
             return Err(InvalidUrl::Malformed);
         }
         if !matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
             return Err(InvalidUrl::Tls);
+        }
+        if !config.get_hostaddrs().is_empty() || config.get_target_session_attrs() != TargetSessionAttrs::Any {
+            return Err(InvalidUrl::Unheeded);
         }
         config.ssl_mode(SslMode::Disable).application_name(application);
         Ok(Self { config })
@@ -92,7 +101,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// No server could be reached, or it refused.
+    /// No server could be reached within 5 s, or it refused.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
         self.open(SESSION.to_owned()).await
     }

@@ -22,6 +22,10 @@ pub enum Fault {
 /// infrastructure, which retries: a stall that an operator sees beats work that is given up.
 pub fn fault(error: &Error, state: Option<SqlState>) -> Fault {
     match (state, error) {
+        // A violated check has a name. The outbox has no partition for today yet: it is made, and the work is none the worse.
+        (Some(state), Error::DatabaseError(_, about)) if &state == b"23514" && about.constraint_name().is_none() => {
+            Fault::Infrastructure
+        }
         (Some([b'2', b'2' | b'3', ..] | [b'5', b'4', ..]), _) => Fault::Rejected,
         (Some(state), _) if &state == b"55P03" => Fault::Locked,
         (Some(_), _) => Fault::Infrastructure,

@@ -48,7 +48,8 @@ struct Locked {
 ///
 /// # Errors
 ///
-/// The database can't be reached or a migration failed; nothing of that migration remains.
+/// The database can't be reached, another process has been migrating it for a minute, or a migration failed, of which
+/// nothing remains.
 pub async fn migrate(
     database: &Database,
     service: impl MigrationSource<Pg> + Send + 'static,

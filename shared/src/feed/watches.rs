@@ -22,7 +22,7 @@ impl<T> Clone for Feed<T> {
 struct Watches<T> {
     most: usize,
     open: Mutex<Open<T>>,
-    /// Somebody watches who was alone with that.
+    /// A watch has begun, perhaps the first.
     first: Notify,
     metrics: FeedMetrics,
 }

@@ -11,7 +11,7 @@ use crate::{command::Claim, id::Id, telemetry::TraceContext, user::UserId};
 pub struct Caller {
     /// The token's subject.
     pub user: UserId,
-    /// Whether the token's `roles` hold `operator`: such a one sees all and changes nothing.
+    /// Whether the token's `roles` hold `operator`: such a one sees everyone's, and may change no more than others may.
     pub operator: bool,
 }
 

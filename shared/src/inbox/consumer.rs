@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    command::{CommandMetrics, Patience, Service, Unit, UnitOutcome, Writer},
+    command::{At, CommandMetrics, Patience, Service, Unit, UnitOutcome, Writer},
     db::Database,
     kafka::KafkaConfig,
     pace::Pace,
@@ -58,12 +58,17 @@ pub struct Consumer<S: Service> {
     stopped: BTreeSet<i32>,
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
     held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
-    /// Partitions that nothing holds any more, and that librdkafka has yet to go on with.
-    unresumed: BTreeSet<i32>,
+    /// What can't be decoded behind something held, with why: its partition stops there once all before it is done.
+    doomed: BTreeMap<i32, (i64, String)>,
+    /// What librdkafka was told to pause, and not yet to go on with. It remembers that when a partition goes and comes back.
+    paused: BTreeSet<i32>,
     /// What means nothing to this service and only moves offsets: it goes along with what comes next.
     passed: Vec<Unit<S::Command>>,
     /// Something waits aside.
     locked: Spell,
+    /// The program ends and the database was out of reach: what was not done is left out from here on, and nothing that
+    /// comes after it may be done, or its offset would go past it.
+    given_up: bool,
 }
 
 struct Waiting<C> {
@@ -106,7 +111,6 @@ impl<S: Service> Consumer<S> {
         let metrics = metrics.group(subscription.group);
         let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
         let positions = Positions::new(subscription.group, subscription.topic);
-        let (stopped, held, unresumed, passed) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new(), Vec::new());
         let pace = Pace::new(config.pace);
         Self {
             subscription,
@@ -117,11 +121,13 @@ impl<S: Service> Consumer<S> {
             writer,
             positions,
             pace,
-            stopped,
-            held,
-            unresumed,
-            passed,
+            stopped: BTreeSet::new(),
+            held: BTreeMap::new(),
+            doomed: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            passed: Vec::new(),
             locked: Spell::default(),
+            given_up: false,
         }
     }
 
@@ -177,7 +183,7 @@ impl<S: Service> Consumer<S> {
                         tracing::info!(group, times = over.times, lasted = ?over.lasted, "nothing has met a lock for a while");
                     }
                 }
-                _ = trying.tick(), if !self.held.is_empty() || !self.unresumed.is_empty() => self.retry_held(&client).await,
+                _ = trying.tick(), if !self.paused.is_empty() => self.retry_held(&client).await,
                 // A bug, unless it was told to stop. Without it nothing comes any more, so this ends, and by that the whole
                 // process, for another to begin anew.
                 ended = &mut polling => {
@@ -252,6 +258,7 @@ impl<S: Service> Consumer<S> {
                 Some(why) => self.stop(client, partition, next, &why),
             }
         }
+        self.resume(client);
     }
 
     fn revoked(&mut self, client: &Client<S::Command>, partitions: &[i32]) {
@@ -262,7 +269,7 @@ impl<S: Service> Consumer<S> {
             self.forget_passed(*partition);
             self.stopped.remove(partition);
             self.held.remove(partition);
-            self.unresumed.remove(partition);
+            self.doomed.remove(partition);
             self.metrics.revoked(*partition);
         }
     }
@@ -276,24 +283,31 @@ impl<S: Service> Consumer<S> {
     async fn handle(&mut self, client: &Client<S::Command>, messages: Vec<Handled<S::Command>>) {
         let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
-            let Some(at) = message.at().filter(|at| self.positions.wants(*at) && !self.stopped.contains(&at.partition))
-            else {
-                continue;
-            };
+            let Some(at) = message.at().filter(|at| self.goes_on_to(*at)) else { continue };
             match (message.unit, self.held.get_mut(&at.partition)) {
                 (Ok(unit), None) => waiting.push(Waiting::new(unit, message.span)),
                 (Ok(unit), Some(held)) => held.push(Waiting::new(unit, message.span)),
                 (Err((_, why)), held) => {
                     message.span.error("UNDECODABLE");
-                    // What came before it is still good; from it on nothing is.
+                    // What came before it is still good, and is done first; from it on nothing is.
                     if held.is_none() {
                         self.execute(client, std::mem::take(&mut waiting)).await;
                     }
-                    self.stop(client, at.partition, at.offset, &why);
+                    if self.held.contains_key(&at.partition) {
+                        self.doomed.insert(at.partition, (at.offset, why));
+                    } else if self.goes_on_to(at) {
+                        message.span.within(|| self.stop(client, at.partition, at.offset, &why));
+                    }
                 }
             }
         }
         self.execute(client, waiting).await;
+    }
+
+    /// Whether a message is to be handled here, after all that came before it.
+    fn goes_on_to(&self, at: At) -> bool {
+        let at_end = self.stopped.contains(&at.partition) || self.doomed.contains_key(&at.partition);
+        !at_end && !self.given_up && self.positions.wants(at)
     }
 
     /// What has effects is done at once. What has none can wait to go along, for a transaction that moves nothing but
@@ -311,6 +325,9 @@ impl<S: Service> Consumer<S> {
 
     /// Does what it can, what was passed over first; stops or holds the partitions of what it can't.
     async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
+        if self.given_up {
+            return;
+        }
         let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
         let mut waiting: Vec<_> = passed.chain(waiting).collect();
         while !waiting.is_empty() {
@@ -336,7 +353,9 @@ impl<S: Service> Consumer<S> {
                     UnitOutcome::Locked => {
                         if let Some(left_out) = self.locked.happens(std::time::Instant::now()) {
                             let group = self.subscription.group;
-                            tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds");
+                            let warn =
+                                || tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds");
+                            span.as_ref().map_or_else(warn, |span| span.within(warn));
                         }
                         self.pause(client, at.partition);
                         self.held.entry(at.partition).or_default().push(Waiting { unit, span });
@@ -351,20 +370,25 @@ impl<S: Service> Consumer<S> {
                             None => waiting.push(behind),
                         }
                     }
-                    UnitOutcome::Refused(refusal) => {
-                        if let Some(span) = span {
-                            span.error("REFUSED");
+                    outcome @ (UnitOutcome::Refused(_) | UnitOutcome::Impossible(_)) => {
+                        let mut stop = || self.stop(client, at.partition, at.offset, &outcome.why());
+                        match span {
+                            Some(span) => {
+                                span.error(if matches!(outcome, UnitOutcome::Refused(_)) {
+                                    "REFUSED"
+                                } else {
+                                    "IMPOSSIBLE"
+                                });
+                                span.within(stop);
+                            }
+                            None => stop(),
                         }
-                        self.stop(client, at.partition, at.offset, &format!("refused: {refusal:?}"));
-                    }
-                    UnitOutcome::Impossible(why) => {
-                        if let Some(span) = span {
-                            span.error("IMPOSSIBLE");
-                        }
-                        self.stop(client, at.partition, at.offset, &why);
                     }
                     // The program ends; the offsets say where to go on.
-                    UnitOutcome::Unavailable => return,
+                    UnitOutcome::Unavailable | UnitOutcome::Unknown => {
+                        self.given_up = true;
+                        return;
+                    }
                     // Only callers' commands have request ids.
                     UnitOutcome::Before(_) | UnitOutcome::RequestIdReused | UnitOutcome::Again => {}
                 }
@@ -373,17 +397,18 @@ impl<S: Service> Consumer<S> {
             for (partition, next) in self.positions.all() {
                 self.metrics.next(partition, next);
             }
-            if !fenced.is_empty() && !self.read_again(&fenced).await {
+            if !fenced.is_empty() && !self.read_again(client, &fenced).await {
+                self.given_up = true;
                 return;
             }
             // Somebody else has done some of them by now.
-            waiting.retain(|waiting| waiting.unit.at.is_some_and(|at| self.positions.wants(at)));
+            waiting.retain(|waiting| waiting.unit.at.is_some_and(|at| self.goes_on_to(at)));
         }
     }
 
     /// Learns from the database how far others have moved partitions that were thought to be ours. False if the
     /// program ends first.
-    async fn read_again(&mut self, partitions: &BTreeSet<i32>) -> bool {
+    async fn read_again(&mut self, client: &Client<S::Command>, partitions: &BTreeSet<i32>) -> bool {
         let (group, topic) = self.positions.source();
         let named: Vec<i32> = partitions.iter().copied().collect();
         let mut backoff = Backoff::new();
@@ -395,8 +420,19 @@ impl<S: Service> Consumer<S> {
             match found.await {
                 Ok(found) => {
                     tracing::info!(group, ?found, "another consumer has moved these offsets");
-                    for (partition, next) in found {
-                        self.positions.set(partition, next);
+                    let found: BTreeMap<i32, i64> = found.into_iter().collect();
+                    for partition in named {
+                        let believed = self.positions.next(partition);
+                        match (found.get(&partition), believed) {
+                            (Some(next), Some(believed)) if *next >= believed => self.positions.set(partition, *next),
+                            // Revoked meanwhile.
+                            (_, None) => {}
+                            // What lies between was handed over long ago, and is not read again before a restart.
+                            (now, Some(believed)) => {
+                                let why = format!("its offset in the database went back from {believed} to {now:?}");
+                                self.stop(client, partition, believed, &why);
+                            }
+                        }
                     }
                     return true;
                 }
@@ -409,18 +445,31 @@ impl<S: Service> Consumer<S> {
         }
     }
 
+    /// Tries again what waits, all at once: each attempt may have to wait for a lock.
     async fn retry_held(&mut self, client: &Client<S::Command>) {
-        for (partition, waiting) in std::mem::take(&mut self.held) {
-            self.execute(client, waiting).await;
-            if !self.held.contains_key(&partition) && !self.stopped.contains(&partition) {
-                self.unresumed.insert(partition);
+        let held = std::mem::take(&mut self.held);
+        self.execute(client, held.into_values().flatten().collect()).await;
+        let doomed: Vec<i32> = self.doomed.keys().filter(|doomed| !self.held.contains_key(doomed)).copied().collect();
+        for partition in doomed {
+            if let Some((offset, why)) = self.doomed.remove(&partition)
+                && self.goes_on_to(At { partition, offset })
+            {
+                self.stop(client, partition, offset, &why);
             }
         }
-        for partition in self.unresumed.clone() {
+        self.resume(client);
+    }
+
+    /// Has librdkafka go on with what is ours, and neither held nor stopped any more.
+    fn resume(&mut self, client: &Client<S::Command>) {
+        let ours = self.positions.all().map(|(partition, _)| partition);
+        let goes_on = |partition: &i32| !self.held.contains_key(partition) && !self.stopped.contains(partition);
+        let wanted: Vec<i32> = ours.filter(|partition| self.paused.contains(partition)).filter(goes_on).collect();
+        for partition in wanted {
             let list = self.list([partition]);
             match client.resume(&list).and_then(|()| each(&list)) {
                 Ok(()) => {
-                    self.unresumed.remove(&partition);
+                    self.paused.remove(&partition);
                 }
                 // Or nothing more of it would ever come. It is tried again as long as the partition is ours.
                 Err(error) => tracing::warn!(group = self.subscription.group, partition, %error, "can't resume yet"),
@@ -433,18 +482,19 @@ impl<S: Service> Consumer<S> {
         let Subscription { group, topic, .. } = self.subscription;
         tracing::error!(group, topic, partition, offset, why, "a message can't be handled: its partition stops here");
         self.metrics.stopped(partition, true);
-        self.unresumed.remove(&partition);
         self.stopped.insert(partition);
         self.held.remove(&partition);
+        self.doomed.remove(&partition);
         self.pause(client, partition);
     }
 
-    fn pause(&self, client: &Client<S::Command>, partition: i32) {
+    fn pause(&mut self, client: &Client<S::Command>, partition: i32) {
         let list = self.list([partition]);
         if let Err(error) = client.pause(&list).and_then(|()| each(&list)) {
             // Not assigned any more, for one: then nothing of it comes any more either.
             tracing::warn!(group = self.subscription.group, partition, %error, "can't pause");
         }
+        self.paused.insert(partition);
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {

@@ -36,7 +36,11 @@ impl InboxMetrics {
     /// Registers every family.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            handled: metrics.register("inbox_handled", "Messages whose effects are committed", Family::default()),
+            handled: metrics.register(
+                "inbox_handled",
+                "Messages that are done with: their effects, if they had any, are committed",
+                Family::default(),
+            ),
             passed_over: metrics.register(
                 "inbox_passed_over",
                 "Messages that were read and meant nothing to this service",

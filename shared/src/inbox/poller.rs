@@ -338,13 +338,22 @@ impl<C: Send + 'static> Rebalancer<C> {
         }
     }
 
-    /// Some partition no longer holds the offset to be read next. librdkafka doesn't say which.
+    /// Some partition no longer holds the offset to be read next. librdkafka doesn't say which, and has given it up.
     fn find_cut(&self, client: &BaseConsumer<Self>) {
         let Ok(assigned) = client.assignment() else { return };
         let named: Vec<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
         let Some(found) = self.runtime.block_on(self.positions(client, &named)) else { return };
-        let cut: Vec<Assignment> = found.into_iter().filter(|assignment| assignment.stopped.is_some()).collect();
+        let (cut, whole): (Vec<_>, Vec<_>) = found.into_iter().partition(|assignment| assignment.stopped.is_some());
         tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
+        if cut.is_empty() {
+            // It was further ahead than what is handled: all are read again from there, and what was handled meanwhile is
+            // dropped. Where it still isn't right, this comes again.
+            for Assignment { partition, next, .. } in whole {
+                if let Err(error) = client.seek(&self.full_topic, partition, Offset::Offset(next), TIMEOUT) {
+                    tracing::warn!(group = self.group, partition, %error, "can't read again");
+                }
+            }
+        }
         let _ = self.told.blocking_send(Polled::Assigned(cut));
     }
 }

@@ -30,7 +30,14 @@ impl Positions {
         self.next.remove(&partition);
     }
 
-    /// Whether a message is still to be handled here: its partition is assigned, and it doesn't lie behind.
+    /// The next offset of a partition, if it is assigned.
+    pub(crate) fn next(&self, partition: i32) -> Option<i64> {
+        self.next.get(&partition).copied()
+    }
+
+    /// Whether a message is still to be handled here: its partition is assigned, and it doesn't lie behind. One that lies
+    /// further ahead than the next is wanted, too, for offsets may have gaps: that messages come in their order, and none is
+    /// left out, is for whoever hands them over to see to.
     pub(crate) fn wants(&self, at: At) -> bool {
         self.next.get(&at.partition).is_some_and(|next| *next <= at.offset)
     }

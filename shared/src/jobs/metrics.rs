@@ -14,7 +14,10 @@ impl JobMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
             under_way: metrics.gauge("jobs_under_way", "Calls of other systems that have begun"),
-            unrecorded: metrics.counter("jobs_unrecorded", "Jobs whose outcome could not be recorded: done again"),
+            unrecorded: metrics.counter(
+                "jobs_unrecorded",
+                "Jobs whose outcome could not be recorded: done again, unless it was refused, which is a bug",
+            ),
         }
     }
 

@@ -46,16 +46,20 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
         return Ok(partitions);
     }
     let admin: AdminClient<Asking> = kafka.client().create_with_context(Asking::default())?;
-    // One broker may be away and nothing stops; whatever was acknowledged is on more than one.
+    // Of three or more, one broker may be away and nothing stops; whatever was acknowledged is on more than one.
     let in_sync = (config.replication - 1).max(1).to_string();
     let new = NewTopic::new(&topic, config.partitions, TopicReplication::Fixed(config.replication))
         .set("min.insync.replicas", &in_sync)
         // The topics are the system's memory: nothing is ever dropped from them.
         .set("cleanup.policy", "delete")
         .set("retention.ms", "-1")
+        .set("retention.bytes", "-1")
         .set("message.timestamp.type", "LogAppendTime");
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
-    for made in admin.create_topics([&new], &options).await? {
+    let made = admin.create_topics([&new], &options).await;
+    // It waits for its threads, for which the runtime's have no time.
+    tokio::task::spawn_blocking(move || drop(admin));
+    for made in made? {
         match made {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicError::Refused(topic, code)),

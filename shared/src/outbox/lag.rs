@@ -71,7 +71,8 @@ impl Sample for OutboxLag {
                 Prepared::<Cursor, _>::with(|sql| sql).get_result::<CursorRow>(&mut &*conn).await.optional()?;
             let Some(CursorRow { published, published_seq }) = cursor else { return Ok(()) };
             let waiting: Waiting = match published_seq {
-                None => {
+                // At the beginning of a large difference there is no place within it yet.
+                None | Some(0) => {
                     Prepared::<Fresh, _>::with(|sql| sql.bind::<Text, _>(&published).bind::<BigInt, _>(COUNTED))
                         .get_result(&mut &*conn)
                         .await?

@@ -15,7 +15,8 @@ use crate::{
 /// How many days beyond today there is a partition for: as long as this may fail before anybody is held up. The relay
 /// looks into each of them.
 const AHEAD: u64 = 2;
-const CHECKED_EVERY: Duration = Duration::from_secs(3600);
+/// Often, for what a day is the database says, and its clock may be set, or go on while this process stands still.
+const CHECKED_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(diesel::QueryableByName)]
 struct Today {
@@ -47,8 +48,8 @@ pub enum PartitionError {
 /// The database can't be reached, or a lock was not to be had at once; what was made stays.
 pub async fn ensure_partitions(database: &Database) -> Result<(), PartitionError> {
     let mut conn = database.connect().await?;
-    // ATTACH needs a lock on the parent. Were it to queue behind a reader with an open transaction, every writer would
-    // queue behind it: better to come back later.
+    // ATTACH waits for no reader and no writer, but for whoever changes or vacuums the parent, and what asks for stronger locks
+    // would wait behind it: better to come back later.
     conn.batch_execute("SET lock_timeout = '50ms'").await?;
     let Today { today } = sql_query("SELECT (now() AT TIME ZONE 'UTC')::date AS today").get_result(&mut *conn).await?;
     for ahead in 0..=AHEAD {

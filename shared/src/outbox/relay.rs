@@ -115,7 +115,7 @@ struct Leader<'a> {
     renewed: Instant,
     /// What was read while the batch before it was sent.
     read: Option<Fresh>,
-    producer: BatchProducer,
+    producer: Arc<BatchProducer>,
     partitions: i32,
     source: String,
 }
@@ -190,51 +190,26 @@ impl Relay {
         let found = ensure_topic(&config.kafka, config.topic, config.new_topic).await?;
         let partitions = record_topic(conn, config.topic, found).await?;
         let producer = BatchProducer::new(&config.kafka, &config.kafka.topic(config.topic), 4 * config.batch)?;
+        let producer = Arc::new(producer);
         let source = format!("/ticketing/{}", config.service);
         tracing::info!(topic = config.topic, partitions, epoch = lease.epoch, "publishing the outbox");
         self.metrics.leading(true);
-        let renewed = Instant::now();
-        let mut leader =
-            Leader { relay: self, conn, lease, place, ahead: false, renewed, read: None, producer, partitions, source };
-        let (mut poll, mut woken) = (EAGEREST, false);
-        let (mut pace, mut busy) = (Pace::new(config.pace), false);
-        let mut last: Option<Instant> = None;
-        loop {
-            // A look that finds nothing holds up nobody: only what follows a batch waits to become one.
-            pace.begin(!busy).await;
-            leader.producer.watch();
-            let read_at = Instant::now();
-            // What others keep writing is another's to publish.
-            if stop.is_cancelled()
-                && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
-            {
-                return leader.keep().await;
-            }
-            let published = leader.publish_fresh(stop).await?;
-            leader.keep_now_and_then().await?;
-            busy = published > 0;
-            pace.carries(published);
-            if busy {
-                *backoff = Backoff::new();
-                if !woken {
-                    poll = EAGEREST;
-                }
-            }
-            if stop.is_cancelled() && !busy {
-                return leader.keep().await;
-            }
-            if leader.read.is_some() {
-                continue;
-            }
-            woken = tokio::select! {
-                () = self.wake.notified() => true,
-                () = tokio::time::sleep(poll) => {
-                    poll = (poll * 2).min(LAZIEST);
-                    false
-                }
-                () = stop.cancelled() => false,
-            };
-        }
+        let leader = Leader {
+            relay: self,
+            conn,
+            lease,
+            place,
+            ahead: false,
+            renewed: Instant::now(),
+            read: None,
+            producer: producer.clone(),
+            partitions,
+            source,
+        };
+        let result = leader.publish(stop, backoff).await;
+        // It waits for its threads, for which the runtime's have no time.
+        tokio::task::spawn_blocking(move || drop(producer));
+        result
     }
 }
 
@@ -249,6 +224,53 @@ async fn record_topic(conn: &AsyncPgConnection, topic: &str, partitions: i32) ->
 }
 
 impl Leader<'_> {
+    /// Publishes until it is told to stop.
+    async fn publish(mut self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Interrupted> {
+        let (mut poll, mut woken) = (EAGEREST, false);
+        let (mut pace, mut busy) = (Pace::new(self.relay.config.pace), false);
+        let mut last: Option<Instant> = None;
+        loop {
+            // A look that finds nothing holds up nobody: only what follows a batch waits to become one.
+            pace.begin(!busy).await;
+            self.producer.watch();
+            let read_at = Instant::now();
+            // What others keep writing is another's to publish.
+            if stop.is_cancelled()
+                && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
+            {
+                return self.keep().await;
+            }
+            let published = self.publish_fresh(stop).await?;
+            self.keep_now_and_then().await?;
+            busy = published > 0;
+            pace.carries(published);
+            if busy {
+                *backoff = Backoff::new();
+                if !woken {
+                    poll = EAGEREST;
+                }
+            }
+            if stop.is_cancelled() && !busy {
+                return self.keep().await;
+            }
+            if self.read.is_some() {
+                continue;
+            }
+            woken = tokio::select! {
+                () = self.relay.wake.notified() => true,
+                () = tokio::time::sleep(poll) => {
+                    poll = (poll * 2).min(LAZIEST);
+                    false
+                }
+                () = stop.cancelled() => false,
+            };
+            if woken {
+                // The commit that woke it has answers to give, too, and callers come first.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Publishes what became visible since the last time; how many events that were.
     async fn publish_fresh(&mut self, stop: &CancellationToken) -> Result<usize, Interrupted> {
         if self.place.target.is_some() {
@@ -290,7 +312,9 @@ impl Leader<'_> {
         let mut published = 0;
         while let Some(target) = self.place.target.clone() {
             let after = self.place.published_seq.unwrap_or(0);
+            self.renew(lease::LASTS_LISTING).await?;
             let seqs = difference::list(self.conn, &self.place.published, &target, after, LISTED).await?;
+            self.renew(lease::LASTS).await?;
             let mut chunks = seqs.chunks(self.relay.config.batch.max(1)).peekable();
             let mut rows = difference::fetch(self.conn, chunks.peek().copied().unwrap_or_default()).await?;
             while let Some(chunk) = chunks.next() {
@@ -336,7 +360,7 @@ impl Leader<'_> {
                     break;
                 }
                 _ = renewal.tick() => {
-                    self.renew().await?;
+                    self.renew(lease::LASTS).await?;
                     self.producer.watch();
                     if let Some((code, reason)) = self.producer.fatal() {
                         span.error("FATAL");
@@ -388,7 +412,7 @@ impl Leader<'_> {
     /// Keeps the lease, and the place if it has changed.
     async fn keep(&mut self) -> Result<(), Interrupted> {
         if !self.ahead {
-            self.renew().await?;
+            self.renew(lease::LASTS).await?;
         } else if !cursor::advance(self.conn, self.lease, &self.place).await? {
             return Err(Interrupted::LostLease);
         }
@@ -397,7 +421,7 @@ impl Leader<'_> {
         Ok(())
     }
 
-    async fn renew(&self) -> Result<(), Interrupted> {
-        if lease::renew(self.conn, self.lease).await? { Ok(()) } else { Err(Interrupted::LostLease) }
+    async fn renew(&self, lasts: Duration) -> Result<(), Interrupted> {
+        if lease::renew(self.conn, self.lease, lasts).await? { Ok(()) } else { Err(Interrupted::LostLease) }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A timer is a row of a service's own root table with a time in it. Claiming locks the rows and skips what another
 //! replica has claimed (`FOR UPDATE SKIP LOCKED`), in the very transaction that does what they are about, so that a
-//! timer has fired exactly when its effects are committed. What is due is told by the database's clock.
+//! timer has fired exactly when its effects are committed. What is due is told by one clock: the database's, or that of whoever
+//! sets the times.
 
 use std::{
     future::Future,
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     clock::{self, Timestamp},
-    command::{CommandMetrics, Domain, Service, Store, Writer},
+    command::{CommandMetrics, Domain, Looked, Service, Store, Writer},
     db::Database,
     ops::{Metrics, Sample},
     telemetry::{Span, TraceContext},
@@ -140,7 +141,7 @@ impl<S: Timed> Sample for OverdueSample<S> {
     }
 }
 
-/// How often is looked for what is due, at rest. Each look is one probe of an index.
+/// How often is looked for what is due, at rest. Each look is a transaction that comes to nothing, and one probe of an index.
 const POLL: Duration = Duration::from_millis(100);
 /// How soon after some have fired, for more are likely to follow.
 const SOON: Duration = Duration::from_millis(50);
@@ -259,11 +260,12 @@ async fn look<S: Timed>(
         };
         let (begun, back) = (Instant::now(), looks.back());
         match writer.execute_due(most, back, metrics, following).await {
-            Ok(fired) => {
+            Ok(Looked { found, fired }) => {
                 backoff = Backoff::new();
-                looks.looked(begun, back, fired >= most);
-                // As many as could be: there may be more.
-                if fired >= most {
+                // As many as could be: there may be more. Unless all that is found can't be fired, again and again.
+                let full = found >= most && fired > 0;
+                looks.looked(begun, back, full);
+                if full {
                     if following.is_none() {
                         more.notify_one();
                     }
@@ -288,9 +290,9 @@ async fn help<S: Timed>(
     let mut backoff = Backoff::new();
     while stop.run_until_cancelled(more.notified()).await.is_some() {
         match writer.execute_due(batch, EVER, metrics, None).await {
-            Ok(fired) => {
+            Ok(Looked { found, fired }) => {
                 backoff = Backoff::new();
-                if fired >= batch {
+                if found >= batch && fired > 0 {
                     more.notify_one();
                 }
             }

@@ -13,7 +13,7 @@ pub mod store;
 use counter::v1::counter_service_server::{CounterServiceServer, SERVICE_NAME};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use shared::{
-    engine::{self, Engine, Plan, RunError},
+    engine::{Engine, Plan, RunError},
     grpc::MAX_MESSAGE_BYTES,
     inbox::Subscription,
 };
@@ -61,15 +61,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let service = CounterServiceServer::new(grpc::Api::new(engine.lane(), engine.pool(), feed));
     let routes = Routes::new(service.max_decoding_message_size(MAX_MESSAGE_BYTES));
     engine.run(routes, stop).await
-}
-
-/// Brings the database up to date.
-///
-/// # Errors
-///
-/// It can't be reached, or a migration failed.
-pub async fn migrate(config: Config) -> Result<(), RunError> {
-    engine::migrate(NAME, migrations(), &config.common).await
 }
 
 /// The service's own tables.

@@ -6,6 +6,6 @@ use engine_tests::{Config, NAME};
 
 fn main() -> ExitCode {
     let about = "Counters that only their owners move, up to a limit.";
-    let (serve, migrate) = (engine_tests::run, engine_tests::migrate);
-    shared::program::main((NAME, about), Config::read, |config| &config.common, serve, migrate)
+    let (serve, migrations) = (engine_tests::run, engine_tests::migrations);
+    shared::program::main((NAME, about), Config::read, |config| &config.common, serve, migrations)
 }

@@ -10,6 +10,7 @@ mod edge_calls;
 mod feed;
 mod inbox;
 mod inbox_fence;
+mod inbox_held;
 mod inbox_processes;
 mod migrations;
 mod outbox;

@@ -10,8 +10,9 @@ use local::{
 };
 use rdkafka::admin::{AdminOptions, NewPartitions, ResourceSpecifier};
 use shared::{
-    command::LaneConfig,
+    command::{Failure, LaneConfig},
     kafka::{TopicConfig, ensure_topic, partition_of},
+    outbox::ensure_partitions,
 };
 use tokio::sync::Notify;
 
@@ -33,6 +34,23 @@ async fn write(lanes: &[Writing], counters: usize, rounds: usize) -> usize {
     });
     futures_util::future::join_all(all).await;
     counters * (1 + lanes.len() * rounds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_missing_is_waited_for_and_nobodys_fault() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let names =
+        "SELECT string_agg(inhrelid::regclass::text, ', ') FROM pg_inherits WHERE inhparent = 'outbox'::regclass";
+    let names: String = db.sql.query_one(names, &[]).await.unwrap().get(0);
+    db.sql.batch_execute(&format!("DROP TABLE {names}")).await.unwrap();
+    let id = CounterId::new();
+    let answer = writing.submit(create(id)).await;
+    assert!(matches!(answer, Err(Failure::Unavailable)), "{answer:?}");
+    ensure_partitions(&db.database).await.unwrap();
+    writing.done(create(id)).await;
+    assert_eq!(db.number("SELECT count(*) FROM outbox").await, 1);
+    writing.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

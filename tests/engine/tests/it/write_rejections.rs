@@ -171,6 +171,37 @@ async fn a_hot_root_that_a_stranger_locks_is_searched_for_once_however_many_comm
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_about_a_root_that_is_waited_for_aside_joins_it_there() {
+    let db = Db::new().await;
+    let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO });
+    let ids = counters(&writing, 9).await;
+    let (locked, others) = ids.split_first().unwrap();
+    let stranger = db.session().await;
+    stranger.batch_execute("BEGIN").await.unwrap();
+    lock(&stranger, *locked).await;
+    let halvings = || metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#);
+
+    let mut stuck = Vec::new();
+    let mut searched = None;
+    for _ in 0..4 {
+        // Each time in one batch with the others, which would be halved if it were tried among them.
+        let mut call = Box::pin(writing.submit(increment(*locked, 1)));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        stuck.push(call);
+        let answers = writing.submit_all(others.iter().map(|id| increment(*id, 1))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Done::Now(_)))), "{answers:?}");
+        assert_eq!(*searched.get_or_insert_with(halvings), halvings(), "what is locked was searched for once");
+    }
+    stranger.batch_execute("ROLLBACK").await.unwrap();
+    let answers = awaited("those that waited", futures_util::future::join_all(stuck)).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Done::Now(_)))), "{answers:?}");
+    // Nothing waits aside any more, so that it is tried among the others again.
+    writing.done(increment(*locked, 1)).await;
+    assert_eq!(db.counter(*locked).await, Some((5, 6)));
+    writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lane_ends_though_a_stranger_locks_what_is_waited_for() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
