@@ -121,7 +121,8 @@ pub struct Calls {
     pub key: u32,
     /// Since when that key is in use. Providers forget keys.
     pub keyed: Timestamp,
-    /// Since when it is only looked for what was done under that key, for asking again would tell no more, or do harm.
+    /// Since when it is only looked for what was done under that key, for asking again would tell no more, or do harm, or
+    /// nobody wants it to be done any more.
     pub looking: Option<Timestamp>,
     /// When it is to be asked again, unless it has answered by then.
     pub next: Timestamp,
@@ -333,15 +334,17 @@ impl Domain for Payments {
             }
             Command::Ask { payment, .. } => {
                 let payment = known(state, *payment)?;
-                Ok(match payment.status {
-                    Status::Pending | Status::RefundPending => {
-                        vec![Event::Called { payment: payment.id, calls: payment.calls.again(now) }]
-                    }
-                    Status::Succeeded | Status::Failed(_) | Status::Refunded => vec![],
-                })
+                let mut calls = payment.calls.again(now);
+                match payment.status {
+                    // Nobody wants its money any more: it is only looked for what was taken.
+                    Status::Pending if cancelled(state) => calls.looking = calls.looking.or(Some(now)),
+                    Status::Pending | Status::RefundPending => {}
+                    Status::Succeeded | Status::Failed(_) | Status::Refunded => return Ok(vec![]),
+                }
+                Ok(vec![Event::Called { payment: payment.id, calls }])
             }
             Command::Heard { payment, key, answer, .. } => {
-                let cancelled = state.as_ref().is_some_and(|account| account.order.status == OrderStatus::Cancelled);
+                let cancelled = cancelled(state);
                 let payment = known(state, *payment)?;
                 match answer {
                     // Of a key that was given up meanwhile: the one in use may be under way.
@@ -520,6 +523,10 @@ fn hear(payment: &Payment, answer: &Answer, cancelled: bool, now: Timestamp) -> 
 fn backoff(tries: u32) -> Duration {
     let doublings = tries.saturating_sub(1).min(16);
     (FIRST_RETRY * 2_u32.pow(doublings)).min(LONGEST_RETRY)
+}
+
+fn cancelled(state: &Option<Account>) -> bool {
+    state.as_ref().is_some_and(|account| account.order.status == OrderStatus::Cancelled)
 }
 
 fn known(state: &Option<Account>, payment: PaymentId) -> Result<&Payment, Refusal> {

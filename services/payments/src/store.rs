@@ -10,7 +10,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
-    clock::Timestamp,
+    clock::{self, Timestamp},
     command::{Rows, Store, WorkingSet, in_lock_order},
     db::{Corrupt, Fixed, Prepared},
     grpc::Page,
@@ -240,21 +240,21 @@ fn count(number: u32) -> i32 {
 struct ClaimDue;
 impl Fixed for ClaimDue {
     // Accounts are what is locked everywhere else, so they are here; payments are, too, so that one is looked at again
-    // that was asked about between the beginning of this statement and the lock on its account. The time is the
-    // statement's, one for all rows: by a clock that goes on meanwhile no index can be asked.
+    // that was asked about between the beginning of this statement and the lock on its account. The time is of the clock
+    // that leases are given by, which is this process's: by the database's, one that differs would end them early.
     const SQL: &'static str = "\
         SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
         FROM payments due JOIN accounts account USING (order_id) \
-        WHERE due.status IN (1, 4) AND due.next_try_at <= statement_timestamp() \
-            AND due.next_try_at > statement_timestamp() - make_interval(secs => $2) \
+        WHERE due.status IN (1, 4) AND due.next_try_at <= $3 \
+            AND due.next_try_at > $3 - make_interval(secs => $2) \
         ORDER BY due.next_try_at LIMIT $1 FOR UPDATE OF account, due SKIP LOCKED";
 }
 
 struct CountOverdue;
 impl Fixed for CountOverdue {
     const SQL: &'static str = "\
-        SELECT count(*) AS due, coalesce(extract(epoch FROM statement_timestamp() - min(at)), 0)::float8 AS late \
-        FROM (SELECT next_try_at AS at FROM payments WHERE status IN (1, 4) AND next_try_at <= statement_timestamp() \
+        SELECT count(*) AS due, coalesce(extract(epoch FROM $2 - min(at)), 0)::float8 AS late \
+        FROM (SELECT next_try_at AS at FROM payments WHERE status IN (1, 4) AND next_try_at <= $2 \
             ORDER BY next_try_at LIMIT $1) AS due";
 }
 
@@ -274,10 +274,11 @@ struct DueRow {
 
 impl Timed for Payments {
     async fn claim_due(conn: &AsyncPgConnection, limit: i64, back: f64) -> QueryResult<Option<ClaimedDue<Self>>> {
-        let rows: Vec<DueRow> =
-            Prepared::<ClaimDue, _>::with(|sql| sql.bind::<BigInt, _>(limit).bind::<Double, _>(back))
-                .load(&mut &*conn)
-                .await?;
+        let rows: Vec<DueRow> = Prepared::<ClaimDue, _>::with(|sql| {
+            sql.bind::<BigInt, _>(limit).bind::<Double, _>(back).bind::<Timestamptz, _>(clock::now())
+        })
+        .load(&mut &*conn)
+        .await?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -293,7 +294,9 @@ impl Timed for Payments {
     }
 
     async fn overdue(conn: &AsyncPgConnection, limit: i64) -> QueryResult<Overdue> {
-        Prepared::<CountOverdue, _>::with(|sql| sql.bind::<BigInt, _>(limit)).get_result(&mut &*conn).await
+        Prepared::<CountOverdue, _>::with(|sql| sql.bind::<BigInt, _>(limit).bind::<Timestamptz, _>(clock::now()))
+            .get_result(&mut &*conn)
+            .await
     }
 }
 

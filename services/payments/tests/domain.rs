@@ -227,6 +227,15 @@ fn the_provider_is_asked_again_ever_more_seldom_and_no_sooner_than_it_said() {
 }
 
 #[test]
+fn money_is_not_asked_for_once_nobody_wants_it_any_more() {
+    for (status, looking) in [(OrderStatus::AwaitingPayment, None), (OrderStatus::Cancelled, Some(now()))] {
+        let account = account(status, &[Status::Pending]);
+        let ask = Command::Ask { order: account.order.id, payment: account.payments.first().unwrap().id };
+        assert_eq!(after(&account, &ask).payments.first().unwrap().calls.looking, looking, "{status:?}");
+    }
+}
+
+#[test]
 fn a_key_that_may_be_forgotten_or_can_tell_no_more_is_not_asked_with_again() {
     let ask =
         |account: &Account| Command::Ask { order: account.order.id, payment: account.payments.first().unwrap().id };

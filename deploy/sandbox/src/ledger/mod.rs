@@ -95,7 +95,7 @@ mod tests {
     use crate::stripe::{ChargeRequest, Form};
 
     fn charge() -> Order {
-        let form = Form::parse(b"amount=1&currency=usd&payment_method=pm_card_visa&confirm=true");
+        let form = Form::parse(b"amount=50&currency=usd&payment_method=pm_card_visa&confirm=true");
         let request = Request::Charge(ChargeRequest::parse(&form).unwrap());
         Order { request, idempotency: None, answer_500: false }
     }
@@ -115,7 +115,7 @@ mod tests {
         stop.cancel();
         writer.run(stop).await.unwrap();
         let totals = ledger.totals().await.unwrap();
-        assert_eq!(totals, [("usd".to_owned(), Totals { charges: 4096, charged: 4096, ..Totals::default() })]);
+        assert_eq!(totals, [("usd".to_owned(), Totals { charges: 4096, charged: 50 * 4096, ..Totals::default() })]);
         assert!(ledger.execute(charge()).await.is_err(), "nobody writes any more");
     }
 }

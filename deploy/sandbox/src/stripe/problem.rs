@@ -47,6 +47,18 @@ impl Problem {
         Self::new(400, INVALID_REQUEST, message).coded("parameter_invalid").about(param)
     }
 
+    /// A charge that isn't worth its price.
+    pub fn amount_too_small(currency: &str, least: i64) -> Self {
+        let message = format!("Amount must be at least {least} in the minor unit of {currency}.");
+        Self::new(400, INVALID_REQUEST, message).coded("amount_too_small").about("amount")
+    }
+
+    /// A charge beyond what one may be.
+    pub fn amount_too_large(largest: i64) -> Self {
+        let message = format!("Amount must be no more than {largest}.");
+        Self::new(400, INVALID_REQUEST, message).coded("amount_too_large").about("amount")
+    }
+
     /// A parameter that nobody knows.
     pub fn unknown_parameter(param: &str) -> Self {
         let message = format!("Received unknown parameter: {param}");

@@ -17,6 +17,11 @@ const METADATA_ENTRIES: usize = 50;
 const METADATA_NAME: usize = 40;
 const METADATA_VALUE: usize = 500;
 
+/// What a charge may be at most, in any currency, and at least, in some:
+/// <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>.
+const LARGEST: i64 = 99_999_999;
+const LEAST: [(&str, i64); 5] = [("chf", 50), ("eur", 50), ("gbp", 30), ("jpy", 50), ("usd", 50)];
+
 /// A charge, to be made at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChargeRequest {
@@ -55,6 +60,12 @@ impl ChargeRequest {
         ])?;
         let amount = amount(form.required("amount")?)?;
         let currency = currency(form.required("currency")?)?;
+        if amount > LARGEST {
+            return Err(Problem::amount_too_large(LARGEST));
+        }
+        if let Some((_, least)) = LEAST.iter().find(|(of, least)| *of == currency && amount < *least) {
+            return Err(Problem::amount_too_small(&currency, *least));
+        }
         let method = form.required("payment_method")?;
         if form.required("confirm")? != "true" {
             return Err(Problem::invalid(
@@ -144,23 +155,25 @@ fn metadata(form: &Form) -> Result<Metadata, Problem> {
 mod tests {
     use super::*;
 
-    const CHARGE: &str = "amount=1&currency=usd&payment_method=pm_card_visa&confirm=true&metadata[a]=b";
+    const CHARGE: &str = "amount=50&currency=usd&payment_method=pm_card_visa&confirm=true&metadata[a]=b";
 
     #[test]
     fn a_charge_is_judged_as_stripe_would() {
         let charge = ChargeRequest::parse(&Form::parse(CHARGE.as_bytes())).unwrap();
-        assert_eq!((charge.amount, charge.currency.as_str(), charge.verdict), (1, "usd", Verdict::Succeeds));
+        assert_eq!((charge.amount, charge.currency.as_str(), charge.verdict), (50, "usd", Verdict::Succeeds));
 
         for (change, code, param) in [
-            (("amount=1&", ""), "parameter_missing", "amount"),
-            (("amount=1&", "amount=&"), "parameter_missing", "amount"),
+            (("amount=50&", ""), "parameter_missing", "amount"),
+            (("amount=50&", "amount=&"), "parameter_missing", "amount"),
             (("currency=usd&", ""), "parameter_missing", "currency"),
             (("payment_method=pm_card_visa&", ""), "parameter_missing", "payment_method"),
             (("confirm=true", ""), "parameter_missing", "confirm"),
-            (("amount=1", "amount=0"), "parameter_invalid", "amount"),
-            (("amount=1", "amount=-5"), "parameter_invalid", "amount"),
-            (("amount=1", "amount=1.5"), "parameter_invalid", "amount"),
-            (("amount=1", "amount=9223372036854775808"), "parameter_invalid", "amount"),
+            (("amount=50", "amount=0"), "parameter_invalid", "amount"),
+            (("amount=50", "amount=-5"), "parameter_invalid", "amount"),
+            (("amount=50", "amount=1.5"), "parameter_invalid", "amount"),
+            (("amount=50", "amount=9223372036854775808"), "parameter_invalid", "amount"),
+            (("amount=50", "amount=49"), "amount_too_small", "amount"),
+            (("amount=50", "amount=100000000"), "amount_too_large", "amount"),
             (("usd", "xyz"), "parameter_invalid", "currency"),
             (("pm_card_visa", "pm_card_unheard"), "resource_missing", "payment_method"),
             (("confirm=true", "confirm=false"), "parameter_invalid", "confirm"),

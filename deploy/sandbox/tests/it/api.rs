@@ -153,10 +153,10 @@ async fn the_ledger_tells_every_movement_in_order_and_its_sums() {
 async fn sums_may_be_more_than_any_amount() {
     let sandbox = Sandbox::start().await;
     for key in ["a", "b", "c"] {
-        let form = charge_form(key, "pm_card_visa").replace("1000", &i64::MAX.to_string());
+        let form = charge_form(key, "pm_card_visa").replace("1000", "99999999");
         assert_eq!(sandbox.post("/v1/payment_intents", &form, Some(key)).await.unwrap().status, 200);
     }
     let totals = sandbox.request(reqwest::Method::GET, "/sandbox/totals").send().await.unwrap();
     let text = totals.text().await.unwrap();
-    assert!(text.contains(&format!("\"charged\":{}", 3 * i128::from(i64::MAX))), "{text}");
+    assert!(text.contains(&format!("\"charged\":{}", 3 * 99_999_999)), "{text}");
 }

@@ -49,7 +49,8 @@ impl Breaker {
         Self { config, state: State::Closed { failures: 0 }, held_until: None }
     }
 
-    /// Whether a request may be made now. One that may has to be followed by [`Self::answered`] or [`Self::failed`].
+    /// Whether a request may be made now. One that may is followed by [`Self::answered`], [`Self::hold`] or
+    /// [`Self::failed`], unless its caller leaves before anything is known.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Refusal> {
         if let Some(until) = self.held_until.filter(|until| *until > now) {
             return Err(Refusal::Held(until - now));
@@ -82,8 +83,9 @@ impl Breaker {
         };
     }
 
-    /// It has asked not to be asked for this long.
+    /// It has asked not to be asked for this long, which is an answer, too.
     pub(super) fn hold(&mut self, now: Instant, time: Duration) {
+        self.answered();
         self.held_until = self.held_until.max(Some(now + time));
     }
 
@@ -131,6 +133,20 @@ mod tests {
             ("it is left alone as long as it asks", vec![Hold(2), Refused(Held(seconds(2))), Pass(2), Admitted]),
             ("the longer wish counts", vec![Hold(9), Hold(1), Refused(Held(seconds(9)))]),
             ("a wish to be left alone is no failure", vec![Hold(1), Hold(1), Hold(1), Pass(1), Admitted]),
+            (
+                "a probe that is asked to wait closes it, after that wait",
+                vec![
+                    Failed,
+                    Failed,
+                    Pass(5),
+                    Admitted,
+                    Hold(1),
+                    Refused(Held(seconds(1))),
+                    Pass(1),
+                    Admitted,
+                    Admitted,
+                ],
+            ),
         ] {
             let mut breaker = Breaker::new(BreakerConfig { failures: 2, pause: PAUSE });
             let mut now = Instant::now();

@@ -31,6 +31,10 @@ pub struct BreakerConfig {
     pub pause: Duration,
 }
 
+/// Shorter than what a caller gives for all requests together: else it would be the caller's impatience that ends one that
+/// hangs, which says nothing about the provider.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl ProviderConfig {
     /// The provider at this address, treated as usual.
     pub fn new(base: Url, key: Secret) -> Self {
@@ -38,7 +42,7 @@ impl ProviderConfig {
             base,
             key,
             calls: 64,
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
             retries: 3,
             breaker: BreakerConfig { failures: 10, pause: Duration::from_secs(5) },
         }
@@ -61,9 +65,9 @@ impl ProviderConfig {
         );
         let timeout = settings.get(
             "PROVIDER_TIMEOUT",
-            Default::To("30s"),
-            "how long one request to the payment provider may take",
-            parse::duration,
+            Default::To("5s"),
+            "how long one request to the payment provider may take; all that a question needs take 15s at most",
+            parse::duration_up_to(LONGEST_TIMEOUT),
         );
         let retries = settings.get(
             "PROVIDER_RETRIES",

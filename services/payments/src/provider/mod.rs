@@ -71,13 +71,14 @@ pub enum Outcome {
     },
 }
 
-/// The code of a charge whose payment method the provider doesn't know.
+/// The code of a charge whose payment method the provider doesn't know, or can't use.
 pub const UNKNOWN_METHOD: &str = "unknown_payment_method";
 
-/// The code of a charge whose amount the provider can't move: of a currency's last digits, it moves only some.
+/// The code of a charge whose amount the provider can't move: of a currency's last digits it moves only some, and not
+/// every currency.
 pub const UNSUPPORTED_AMOUNT: &str = "unsupported_amount";
 
-/// The money was definitely given back, or is on its way.
+/// The money was definitely given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refunded {
     /// By which the provider knows the refund.
@@ -98,11 +99,12 @@ pub struct Call {
 /// older is looked up first. An hour is left for clocks that differ.
 pub const KEYS_KNOWN_FOR: Duration = Duration::from_secs(23 * 60 * 60);
 
-/// How old a charge has to be for "found nothing" to mean that there is nothing: an hour after it was last asked for.
+/// How old a charge has to be for "found nothing" to mean that there is nothing: an hour after it was last asked for, and ten
+/// minutes for clocks that differ.
 ///
 /// Stripe's search lags: "searchable in less than a minute" under normal conditions, longer in an outage
 /// (<https://docs.stripe.com/search#data-freshness>). A wait that is too long costs patience, one that is too short money.
-pub const SETTLED_AFTER: Duration = Duration::from_secs(60 * 60);
+pub const SETTLED_AFTER: Duration = Duration::from_secs(70 * 60);
 
 /// Somebody who takes money and gives it back.
 pub trait Provider: Send + Sync + 'static {
@@ -133,7 +135,7 @@ pub trait Provider: Send + Sync + 'static {
         call: &Call,
     ) -> impl Future<Output = Result<Option<Outcome>, Trouble>> + Send;
 
-    /// Finds out, without its key, what has become of a refund that isn't under way any more. `None`: there is none, which is
+    /// Finds out, without its key, what has become of a refund. `None`: there is none, and none is under way, which is
     /// definite, for a charge's refunds are listed without a lag.
     ///
     /// # Errors

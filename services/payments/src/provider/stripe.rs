@@ -181,7 +181,7 @@ impl Provider for Stripe {
             let asked = self.ask(operation, &request, call.deadline, |reply| judge::refund(reply, refund)).await;
             match asked {
                 Ok(Some(refunded)) => Ok(refunded),
-                // Somebody has done it already: an earlier request, or a person in Stripe's dashboard.
+                // Somebody has done it already, or some of it: an earlier request, or a person in Stripe's dashboard.
                 Ok(None) => {
                     let found = self.look_refund_up(operation, refund, call).await?;
                     found.ok_or(Trouble::unclear(Why::Unreadable))

@@ -49,6 +49,11 @@ async fn a_decline_is_definite_and_has_its_code() {
         }
         assert_eq!(world.movements(charge.order_id).await, 0);
     }
+    for (amount, code) in [(49, "amount_too_small"), (100_000_000, "amount_too_large")] {
+        let charge = Charge { amount: Money::new(Currency::USD, amount), ..charge(VISA) };
+        assert_eq!(world.charge(&charge).await, Ok(declined(code)), "{amount}");
+        assert_eq!(world.movements(charge.order_id).await, 0);
+    }
 }
 
 #[tokio::test]
@@ -72,7 +77,7 @@ async fn what_only_people_can_mend_is_told_apart_and_is_no_refusal() {
     let world = World::new().await;
     let charge = charge(VISA);
     world.charge(&charge).await.unwrap();
-    let other_amount = Charge { amount: Money::new(Currency::USD, 1), ..charge.clone() };
+    let other_amount = Charge { amount: Money::new(Currency::USD, 50), ..charge.clone() };
     let reused = world.charge(&other_amount).await.unwrap_err();
     assert!(matches!(reused, Trouble::Broken { fault: Fault::BadRequest, status: 400, .. }), "{reused}");
 

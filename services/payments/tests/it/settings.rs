@@ -8,7 +8,7 @@ fn every_bad_setting_is_named_and_the_secret_is_never_shown() {
     let given = [
         ("STRIPE_API_BASE", "stripe"),
         ("PROVIDER_CALLS", "0"),
-        ("PROVIDER_TIMEOUT", "0s"),
+        ("PROVIDER_TIMEOUT", "11s"),
         ("PROVIDER_RETRIES", "-1"),
         ("PROVIDER_BREAKER_FAILURES", "0"),
         ("PROVIDER_BREAKER_PAUSE", "soon"),

@@ -7,7 +7,7 @@ use super::{
     exchange::Reply,
     objects::{ErrorBody, Found, Intent, List, RefundObject, StripeError},
 };
-use crate::provider::{Charge, Fault, Outcome, Refund, Refunded, Trouble, UNKNOWN_METHOD, Why};
+use crate::provider::{Charge, Fault, Outcome, Refund, Refunded, Trouble, UNKNOWN_METHOD, UNSUPPORTED_AMOUNT, Why};
 
 /// What an answer comes to.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,18 +43,31 @@ pub(super) fn charge(reply: &Reply, charge: &Charge) -> Judged<Outcome> {
                 _ => Judged::Definite(declined(&error)),
             }
         }
-        400 => {
-            let error = error(reply);
-            // Judged before anything begins, the same way for each request with this key.
-            match (error.code.as_deref(), error.param.as_deref()) {
-                (Some("resource_missing"), Some("payment_method")) => {
-                    Judged::Definite(Outcome::Declined { code: UNKNOWN_METHOD.to_owned() })
-                }
-                _ => failure(reply),
-            }
-        }
+        // Judged before anything begins, the same way for each request with this key.
+        400 => match unchargeable(&error(reply)) {
+            Some(code) => Judged::Definite(Outcome::Declined { code }),
+            None => failure(reply),
+        },
         _ => failure(reply),
     }
+}
+
+/// Why no request with this amount and this method can ever succeed, if that is what an error says.
+fn unchargeable(error: &StripeError) -> Option<String> {
+    // A key that was used for something else says nothing about the first thing it was used for.
+    if error.kind.as_deref() != Some("invalid_request_error") {
+        return None;
+    }
+    let (general, code) = match (error.param.as_deref()?, error.code.as_deref()) {
+        ("currency", _) => (UNSUPPORTED_AMOUNT, None),
+        // Left out, or written in a way that it can't be read: a bug of ours, to be told.
+        (_, Some(code)) if code.starts_with("parameter_") => return None,
+        ("payment_method", Some("resource_missing")) => (UNKNOWN_METHOD, None),
+        ("payment_method", code) => (UNKNOWN_METHOD, code),
+        ("amount", code) => (UNSUPPORTED_AMOUNT, code),
+        _ => return None,
+    };
+    Some(code.and_then(known_code).unwrap_or_else(|| general.to_owned()))
 }
 
 /// An intent, as it is or as it was when its answer was kept.
@@ -62,7 +75,7 @@ pub(super) fn intent(reply: &Reply, charge: &Charge) -> Judged<Outcome> {
     if reply.status != 200 {
         return failure(reply);
     }
-    let Some(intent) = parsed::<Intent>(reply).filter(|intent| is_of(intent, charge)) else {
+    let Some(intent) = parsed::<Intent>(reply).filter(|intent| is_of(intent, charge) && is_id(&intent.id)) else {
         return Judged::Again(Why::Unreadable, None);
     };
     match (intent.status.as_str(), &intent.last_payment_error) {
@@ -86,12 +99,16 @@ pub(super) fn found(reply: &Reply) -> Judged<Vec<String>> {
     }
 }
 
-/// The answer to a refund; `None`: it was done before, by whomever.
+/// The answer to a refund; `None`: all of the charge's have to be looked at, for some of it was given back before, by
+/// whomever.
 pub(super) fn refund(reply: &Reply, refund: &Refund) -> Judged<Option<Refunded>> {
     match reply.status {
-        200 => match parsed::<RefundObject>(reply).filter(|object| gives_back(object, refund)) {
-            Some(object) if counts(&object) => Judged::Definite(Some(Refunded { reference: object.id })),
-            Some(_) => Judged::Stop(Trouble::unclear(Why::AnswerKept)),
+        200 => match parsed::<RefundObject>(reply).filter(|object| is_for(object, refund)) {
+            Some(object) if !is_done(&object) => Judged::Stop(Trouble::unclear(Why::AnswerKept)),
+            Some(object) if Some(object.amount) == amount::of(refund.amount) => {
+                Judged::Definite(Some(Refunded { reference: object.id }))
+            }
+            Some(_) => Judged::Definite(None),
             None => Judged::Again(Why::Unreadable, None),
         },
         400 => match error(reply).code.as_deref() {
@@ -109,17 +126,25 @@ pub(super) fn refunds(reply: &Reply, refund: &Refund) -> Judged<Option<Refunded>
         return failure(reply);
     }
     let Some(list) = parsed::<List<RefundObject>>(reply) else { return Judged::Again(Why::Unreadable, None) };
-    let about_another = |object: &RefundObject| object.payment_intent.as_ref() != Some(&refund.charge);
-    if list.data.iter().any(about_another) {
+    if !list.data.iter().all(|object| is_for(object, refund)) {
         return Judged::Again(Why::Unreadable, None);
     }
-    let given_back: Vec<_> = list.data.into_iter().filter(counts).collect();
     // By parts is as good as at once.
-    let sum = given_back.iter().fold(0_i64, |sum, object| sum.saturating_add(object.amount));
-    let payment_id = refund.payment_id.to_string();
-    let ours = given_back.iter().find(|object| object.metadata.get("payment_id") == Some(&payment_id));
-    let best = ours.or(given_back.first()).filter(|_| amount::of(refund.amount).is_some_and(|all| sum >= all));
-    Judged::Definite(best.map(|object| Refunded { reference: object.id.clone() }))
+    let is_all = |objects: &[RefundObject]| {
+        let sum = objects.iter().fold(0_i64, |sum, object| sum.saturating_add(object.amount));
+        amount::of(refund.amount).is_some_and(|all| sum >= all)
+    };
+    let (done, others): (Vec<_>, Vec<_>) = list.data.into_iter().partition(is_done);
+    if is_all(&done) {
+        let payment_id = refund.payment_id.to_string();
+        let ours = done.iter().find(|object| object.metadata.get("payment_id") == Some(&payment_id));
+        return Judged::Definite(ours.or(done.first()).map(|object| Refunded { reference: object.id.clone() }));
+    }
+    // What is on its way may yet fail, and then it has to be done again; until that is known it must not be.
+    if others.iter().any(is_under_way) {
+        return Judged::Stop(Trouble::unclear(Why::UnderWay));
+    }
+    Judged::Definite(None)
 }
 
 /// What a log may hold of what the provider says: one line, not too long, and no key, not even a masked one.
@@ -149,8 +174,20 @@ fn failure<T>(reply: &Reply) -> Judged<T> {
 }
 
 fn declined(error: &StripeError) -> Outcome {
-    let code = error.decline_code.as_ref().or(error.code.as_ref());
-    Outcome::Declined { code: code.map_or_else(|| "card_declined".to_owned(), Clone::clone) }
+    let code = [&error.decline_code, &error.code].into_iter().flatten().find_map(|code| known_code(code));
+    Outcome::Declined { code: code.unwrap_or_else(|| "card_declined".to_owned()) }
+}
+
+/// A code as a payment may carry it, whoever answered: Stripe's are words of a few dozen letters.
+fn known_code(code: &str) -> Option<String> {
+    const LONGEST: usize = 100;
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    ((1..=LONGEST).contains(&code.len()) && code.chars().all(word)).then(|| code.to_owned())
+}
+
+/// Whether this may be an object's id: Stripe promises 255 characters at most.
+fn is_id(id: &str) -> bool {
+    (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether an intent is that of a charge.
@@ -160,16 +197,20 @@ fn is_of(intent: &Intent, charge: &Charge) -> bool {
         && intent.currency.eq_ignore_ascii_case(charge.amount.currency_code())
 }
 
-/// Whether a refund is the one that was asked for.
-fn gives_back(object: &RefundObject, refund: &Refund) -> bool {
+/// Whether a refund is one of this charge's.
+fn is_for(object: &RefundObject, refund: &Refund) -> bool {
     object.payment_intent.as_ref() == Some(&refund.charge)
-        && Some(object.amount) == amount::of(refund.amount)
         && object.currency.eq_ignore_ascii_case(refund.amount.currency_code())
 }
 
-/// Whether a refund's money is back or on its way.
-fn counts(object: &RefundObject) -> bool {
-    matches!(object.status.as_deref(), Some("succeeded" | "pending"))
+/// Whether a refund's money is back.
+fn is_done(object: &RefundObject) -> bool {
+    object.status.as_deref() == Some("succeeded")
+}
+
+/// Whether it may be, at some time.
+fn is_under_way(object: &RefundObject) -> bool {
+    matches!(object.status.as_deref(), Some("pending" | "requires_action"))
 }
 
 fn parsed<T: DeserializeOwned>(reply: &Reply) -> Option<T> {
@@ -233,6 +274,7 @@ mod tests {
             (json!({ "metadata": { "payment_id": Uuid::nil() } }), Judged::Again(Why::Unreadable, None)),
             (json!({ "metadata": {} }), Judged::Again(Why::Unreadable, None)),
             (json!({ "id": null }), Judged::Again(Why::Unreadable, None)),
+            (json!({ "id": "pi_\u{0}" }), Judged::Again(Why::Unreadable, None)),
         ] {
             assert_eq!(charge(&reply(200, &intent_with(&change)), &our_charge()), expected, "{change}");
         }
@@ -246,12 +288,28 @@ mod tests {
         };
         let declined = |code: &str| Judged::Definite(Outcome::Declined { code: code.to_owned() });
         let another = intent_with(&json!({ "metadata": { "payment_id": Uuid::nil() } }));
+        let invalid =
+            |param: &str, code: Option<&str>| json!({ "type": "invalid_request_error", "param": param, "code": code });
         for (status, error, expected) in [
             (402, json!({ "code": "card_declined", "decline_code": "lost_card" }), declined("lost_card")),
             (402, json!({ "code": "expired_card" }), declined("expired_card")),
             (402, json!({ "payment_intent": another }), Judged::Again(Why::Unreadable, None)),
             (402, json!({}), Judged::Again(Why::Unreadable, None)),
-            (400, json!({ "code": "resource_missing", "param": "payment_method" }), declined(UNKNOWN_METHOD)),
+            (402, json!({ "code": "x".repeat(101) }), declined("card_declined")),
+            (402, json!({ "decline_code": "a\u{0}b", "code": "expired_card" }), declined("expired_card")),
+            (400, invalid("payment_method", Some("resource_missing")), declined(UNKNOWN_METHOD)),
+            (400, invalid("payment_method", Some("payment_method_expired")), declined("payment_method_expired")),
+            (400, invalid("payment_method", None), declined(UNKNOWN_METHOD)),
+            (400, invalid("amount", Some("amount_too_small")), declined("amount_too_small")),
+            (400, invalid("currency", None), declined(UNSUPPORTED_AMOUNT)),
+            (400, invalid("currency", Some("parameter_invalid")), declined(UNSUPPORTED_AMOUNT)),
+            (
+                400,
+                invalid("amount", Some("parameter_missing")),
+                broken(400, Fault::BadRequest, Some("parameter_missing")),
+            ),
+            (400, invalid("metadata", None), broken(400, Fault::BadRequest, None)),
+            (400, json!({ "type": "idempotency_error", "param": "amount" }), broken(400, Fault::BadRequest, None)),
             (400, json!({}), broken(400, Fault::BadRequest, None)),
             (404, json!({ "code": "resource_missing" }), broken(404, Fault::BadRequest, Some("resource_missing"))),
             (401, json!({}), broken(401, Fault::Unauthorized, None)),
@@ -305,38 +363,71 @@ mod tests {
         assert_eq!(loggable(&"é".repeat(1000)), "é".repeat(200));
     }
 
-    #[test]
-    fn a_charge_is_given_back_when_its_refunds_add_up_whoever_made_them() {
-        let refund = Refund {
+    fn our_refund() -> Refund {
+        Refund {
             key: "r".to_owned(),
             order_id: Uuid::nil(),
             payment_id: Uuid::max(),
             charge: "pi_1".to_owned(),
             amount: Money::new(Currency::USD, 100),
-        };
-        let object = |id: &str, amount: i64, status: &str, payment_id: Uuid| {
-            json!({
-                "id": id, "amount": amount, "currency": "usd", "status": status, "payment_intent": "pi_1",
-                "metadata": { "payment_id": payment_id },
-            })
-        };
+        }
+    }
+
+    fn refund_object(id: &str, amount: i64, status: &str, payment_id: Uuid) -> Value {
+        json!({
+            "id": id, "amount": amount, "currency": "usd", "status": status, "payment_intent": "pi_1",
+            "metadata": { "payment_id": payment_id },
+        })
+    }
+
+    #[test]
+    fn a_refund_is_done_when_its_money_is_back_and_all_of_it() {
+        let object = |amount, status| refund_object("re_1", amount, status, Uuid::max());
+        let done = Judged::Definite(Some(Refunded { reference: "re_1".to_owned() }));
+        for (status, body, expected) in [
+            (200, object(100, "succeeded"), done),
+            // Somebody has given some of it back before: the rest alone is no answer.
+            (200, object(40, "succeeded"), Judged::Definite(None)),
+            (200, object(100, "pending"), Judged::Stop(Trouble::unclear(Why::AnswerKept))),
+            (200, object(100, "failed"), Judged::Stop(Trouble::unclear(Why::AnswerKept))),
+            (200, json!({}), Judged::Again(Why::Unreadable, None)),
+            (400, json!({ "error": { "code": "charge_already_refunded" } }), Judged::Definite(None)),
+            (
+                400,
+                json!({ "error": { "code": "balance_insufficient" } }),
+                Judged::Stop(Trouble::unclear(Why::RefusedForNow)),
+            ),
+        ] {
+            assert_eq!(refund(&reply(status, &body), &our_refund()), expected, "{status} {body}");
+        }
+        let mut about_another = object(100, "succeeded");
+        about_another["payment_intent"] = json!("pi_2");
+        assert_eq!(refund(&reply(200, &about_another), &our_refund()), Judged::Again(Why::Unreadable, None));
+    }
+
+    #[test]
+    fn a_charge_is_given_back_when_its_refunds_add_up_whoever_made_them() {
         let (ours, theirs) = (Uuid::max(), Uuid::nil());
+        let object = refund_object;
+        let found = |id: Option<&str>| Judged::Definite(id.map(|id| Refunded { reference: id.to_owned() }));
+        let under_way = || Judged::Stop(Trouble::unclear(Why::UnderWay));
         for (data, expected) in [
-            (vec![], None),
-            (vec![object("re_1", 100, "succeeded", ours)], Some("re_1")),
-            (vec![object("re_1", 100, "pending", ours)], Some("re_1")),
-            (vec![object("re_1", 100, "failed", ours)], None),
-            (vec![object("re_1", 60, "succeeded", theirs)], None),
-            (vec![object("re_1", 60, "succeeded", theirs), object("re_2", 40, "succeeded", ours)], Some("re_2")),
-            (vec![object("re_1", 100, "succeeded", theirs)], Some("re_1")),
+            (vec![], found(None)),
+            (vec![object("re_1", 100, "succeeded", ours)], found(Some("re_1"))),
+            (vec![object("re_1", 100, "failed", ours)], found(None)),
+            (vec![object("re_1", 60, "succeeded", theirs)], found(None)),
+            (vec![object("re_1", 60, "succeeded", theirs), object("re_2", 40, "succeeded", ours)], found(Some("re_2"))),
+            (vec![object("re_1", 100, "succeeded", theirs)], found(Some("re_1"))),
+            (vec![object("re_1", 100, "pending", ours)], under_way()),
+            (vec![object("re_1", 60, "succeeded", theirs), object("re_2", 40, "requires_action", ours)], under_way()),
+            (vec![object("re_1", 100, "succeeded", theirs), object("re_2", 1, "pending", ours)], found(Some("re_1"))),
         ] {
             let body = json!({ "data": data });
-            let expected = expected.map(|id: &str| Refunded { reference: id.to_owned() });
-            assert_eq!(refunds(&reply(200, &body), &refund), Judged::Definite(expected), "{body}");
+            assert_eq!(refunds(&reply(200, &body), &our_refund()), expected, "{body}");
         }
         let mut about_another = object("re_1", 100, "succeeded", ours);
         about_another["payment_intent"] = json!("pi_2");
-        let judged = refunds(&reply(200, &json!({ "data": [about_another] })), &refund);
+        let judged = refunds(&reply(200, &json!({ "data": [about_another] })), &our_refund());
         assert_eq!(judged, Judged::Again(Why::Unreadable, None));
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct RefundObject {
 /// What went wrong.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct StripeError {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
     pub(super) code: Option<String>,
     pub(super) decline_code: Option<String>,
     pub(super) message: Option<String>,
