@@ -106,6 +106,8 @@ pub struct Rule {
     /// `alerting` or `recording`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// What it asks.
+    pub query: String,
     /// `ok` once it was judged by.
     pub health: String,
     /// What went wrong then.

@@ -97,6 +97,14 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
         awaits_silence(&prometheus, alert).await?;
     }
 
+    // When a message meets a lock that nobody gives back.
+    let held = Delay::of_ticket(&world, &ticket.id).await?;
+    bob.places(&ticket, 1).await?;
+    awaits_firing(&prometheus, "PartitionStuck", &[("group", "tickets-orders")]).await?;
+    quiet.remove("PartitionStuck");
+    held.ends().await?;
+    awaits_silence(&prometheus, "PartitionStuck").await?;
+
     // When a database is out of reach.
     database_out_of_reach(&world, "orders", true).await?;
     awaits_firing(&prometheus, "DatabaseUnread", &[("job", "orders")]).await?;
@@ -121,7 +129,12 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
     quiet.remove("PartitionStopped");
     quiet.remove("ConsumerLagGrowing");
 
-    // When a service is gone.
+    // When a service is gone, and when nobody is even asked any more.
+    let down = rules.iter().find(|rule| rule.name == "ServiceDown").context("the rule")?;
+    for service in SERVICES {
+        let unheard = prometheus.query(&down.query.replace(service, "nobody")).await?;
+        ensure!(unheard.iter().any(|found| found.metric["job"] == "nobody"), "without {service}: {unheard:?}");
+    }
     world.replica("expiration", 0)?.process().kill().await?;
     awaits_firing(&prometheus, "ServiceDown", &[("job", "expiration")]).await?;
     quiet.remove("ServiceDown");
