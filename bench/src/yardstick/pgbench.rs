@@ -12,12 +12,7 @@ use crate::{
 };
 
 /// Rows as large as an order's: about 200 bytes.
-const SINGLE_ROW: Script = Script {
-    name: "single_row",
-    text: "INSERT INTO pgbench_row (filler) VALUES (repeat('x', 180));\n",
-    // Each transaction is one row.
-    each: 1.0,
-};
+const SINGLE_ROW: Script = Script { name: "single_row", text: include_str!("../../sql/single_row.sql"), each: 1.0 };
 /// A whole saga, a transaction a step.
 const SAGA: Script = Script { name: "saga", text: include_str!("../../sql/saga.sql"), each: 1.0 };
 /// A hundred sagas, a statement a table.

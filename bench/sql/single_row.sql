@@ -1,0 +1,1 @@
+INSERT INTO pgbench_row (filler) VALUES (repeat('x', 180));
