@@ -21,6 +21,11 @@ pub(crate) const OTLP: &str = "otlp";
 /// The cluster of whoever serves the keys that sign tokens.
 pub(crate) const JWKS: &str = "jwks";
 
+/// The cluster of health and reflection, which are open to everyone: strangers shall take no call's place.
+pub(crate) const OPEN: &str = "open";
+
+/// Such calls at once.
+const MAX_OPEN: u32 = 64;
 /// Calls that a service may have at once through us: far above what it can do, far below what would hurt us.
 const MAX_CALLS: u32 = 4096;
 /// Watches that a service, all its replicas together, may have at once through us.
@@ -41,6 +46,11 @@ pub(crate) fn all(config: &Config, api: &Api) -> Vec<Value> {
         if service.methods.iter().any(|method| method.streams()) {
             clusters.push(replicated(&name(service, true), replicas, MAX_STREAMS));
         }
+    }
+    // The first answers: any of them describes all.
+    if let Some(first) = api.services.first() {
+        let replicas = config.upstreams.get(&first.room).map(Vec::as_slice).unwrap_or_default();
+        clusters.push(replicated(OPEN, replicas, MAX_OPEN));
     }
     if let Some(url) = config.telemetry.otlp() {
         let mut cluster = cluster(OTLP, &[endpoint(url, 4317)]);
@@ -73,9 +83,10 @@ fn replicated(name: &str, replicas: &[(String, u16)], max_calls: u32) -> Value {
     // answer for themselves why not.
     cluster["health_checks"] = json!([{
         "timeout": "1s",
-        "interval": "2s",
-        "no_traffic_interval": "5s",
-        "no_traffic_healthy_interval": "5s",
+        // A replica that is to stop says so for a second before it takes no more calls.
+        "interval": "0.5s",
+        "no_traffic_interval": "0.5s",
+        "no_traffic_healthy_interval": "0.5s",
         "unhealthy_interval": "1s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use shared::config::{AuthConfig, Default, Settings, TelemetryConfig, parse};
 
+use crate::api::Api;
+
 /// The settings of the gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -161,8 +163,13 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 
 fn upstreams(text: &str) -> Result<Upstreams, String> {
     let mut upstreams = Upstreams::new();
+    let api = Api::of_contracts().map_err(|error| error.to_string())?;
+    let rooms: Vec<_> = api.services.iter().map(|service| service.room.as_str()).collect();
     for one in text.split(',') {
         let (service, host, port) = upstream(one).ok_or("must be service=host:port, comma-separated")?;
+        if !rooms.contains(&service.as_str()) {
+            return Err(format!("must name services out of {}", rooms.join(", ")));
+        }
         upstreams.entry(service).or_default().push((host, port));
     }
     Ok(upstreams)

@@ -113,7 +113,8 @@ fn tokens(auth: &AuthConfig) -> Value {
         "audiences": [auth.audience],
         "require_expiration": true,
         "clock_skew_seconds": LEEWAY,
-        // Here and nowhere else: by default a token may stand in the URL, too. The scheme's case means nothing (RFC 9110).
+        // Here and nowhere else: by default a token may stand in the URL, too. The scheme's case means nothing (RFC 9110), but
+        // these are the two that are written.
         "from_headers": [
             { "name": "authorization", "value_prefix": "Bearer " },
             { "name": "authorization", "value_prefix": "bearer " },
@@ -128,7 +129,7 @@ fn tokens(auth: &AuthConfig) -> Value {
     };
     provider["remote_jwks"] = json!({
         "http_uri": { "uri": url, "cluster": clusters::JWKS, "timeout": "5s" },
-        // Not when a token names another, as services do it: strangers can't make us ask.
+        // Not when a token names another, as services do it: strangers can't make us ask, once there are keys.
         "cache_duration": duration(auth.reread_after.max(Duration::from_secs(1))),
         "async_fetch": {},
     });
@@ -177,7 +178,7 @@ fn said_in_bodies(api: &Api) -> Value {
         json!({ "request_rules": {
             "rules": rules.collect::<Vec<_>>(),
             // The transcoder takes anything for JSON but what is gRPC; that has no end that could be waited for.
-            "allow_content_types_regex": { "regex": "([^a]|application/[^g]).*" },
+            "allow_content_types_regex": { "regex": "([^a]|a[^p]|ap[^p]|application/[^g]).*" },
             "allow_empty_content_type": true,
         } }),
     )

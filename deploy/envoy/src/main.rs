@@ -64,6 +64,8 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
         .arg("--config-path")
         .arg(&config.bootstrap)
         .args(["--log-level", log_level(&config.telemetry.log_filter)])
+        // A filter that looks for fields in bodies warns of every body that lacks one.
+        .args(["--component-log-level", "filter:error"])
         .args(["--concurrency", &config.threads.to_string()])
         // Several may run on a machine.
         .arg("--disable-hot-restart")

@@ -81,7 +81,7 @@ impl Reply {
 }
 
 /// All of them; the first that is meant is taken. Tokens' reasons are the services' own.
-const REPLIES: [Reply; 21] = [
+const REPLIES: [Reply; 22] = [
     reply(
         When::Noted(401, "Jwt_is_missing"),
         Code::Unauthenticated,
@@ -89,6 +89,9 @@ const REPLIES: [Reply; 21] = [
         "the request needs `authorization: Bearer <token>`",
     ),
     reply(When::Noted(401, "Jwt_is_expired"), Code::Unauthenticated, "TOKEN_EXPIRED", "the token has expired"),
+    reply(When::Noted(401, "Jwks_remote_fetch"), Code::Unavailable, "KEYS_UNAVAILABLE", "tokens can't be checked yet")
+        .status(503)
+        .retry(1),
     reply(When::Status(401), Code::Unauthenticated, "TOKEN_INVALID", "the token is not valid here"),
     // Another audience is no matter of permission: the token isn't one.
     reply(When::Noted(403, "jwt_authn"), Code::Unauthenticated, "TOKEN_INVALID", "the token is not valid here")

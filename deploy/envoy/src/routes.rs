@@ -17,8 +17,8 @@ pub(crate) const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 pub(crate) fn routes(config: &Config, api: &Api) -> Value {
     let calls = api.services.iter().flat_map(|service| service.methods.iter().map(move |method| (service, method)));
     let mut routes: Vec<_> = calls.map(|(service, method)| call(config, service, method)).collect();
-    // Health and reflection name no service that we could route by. The first answers: any of them describes all.
-    routes.extend(api.services.first().into_iter().flat_map(|first| OPEN.map(|prefix| open(first, prefix))));
+    // Health and reflection name no service that we could route by.
+    routes.extend(OPEN.map(open));
     routes.push(json!({ "match": { "prefix": "/", "headers": [in_grpc()] }, "direct_response": { "status": 404 } }));
     // JSON that isn't gRPC yet, and pages that ask whether they may: they need a route to have CORS, and never get to its end.
     routes.push(json!({ "match": { "prefix": "/" }, "route": { "cluster": clusters::NOWHERE } }));
@@ -76,11 +76,18 @@ fn retries() -> Value {
     })
 }
 
-fn open(service: &Service, prefix: &str) -> Value {
+/// How long such a stream may last: enough to ask for all that there is, and too little for strangers to pile them up.
+const OPEN_FOR: &str = "60s";
+
+fn open(prefix: &str) -> Value {
     json!({
         "match": { "prefix": prefix, "headers": [in_grpc()] },
         // Streams of both directions: what is asked comes bit by bit, and none of it may wait for the end.
-        "route": { "cluster": clusters::name(service, false), "timeout": "0s" },
+        "route": {
+            "cluster": clusters::OPEN,
+            "timeout": "0s",
+            "max_stream_duration": { "max_stream_duration": OPEN_FOR },
+        },
         "typed_per_filter_config": { filters::BUFFER: filters::no_buffer() },
     })
 }

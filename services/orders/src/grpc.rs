@@ -69,12 +69,18 @@ impl OrderService for Api {
         let unit_price = fields
             .optional(request.unit_price.as_ref(), |fields, price| fields.price("unit_price", Some(price.parts())));
         let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
+        if let (Some(quantity), Some(Some(unit_price))) = (quantity, unit_price)
+            && unit_price.times(quantity).is_none()
+        {
+            let FieldFault { field, description } = total_too_large();
+            fields.fault(field, description);
+        }
         let (ticket, quantity, unit_price, request_id) =
             fields.finish(|| Some((ticket?, quantity?, unit_price?, request_id?)))?;
 
         let id = OrderId::new();
-        // Constant defaults filled in; a price left out stays left out, and the id itself is no content.
-        (request.quantity, request.request_id) = (Some(quantity), None);
+        // Constant defaults filled in, ids as we write them; a price left out stays left out, and the id itself is no content.
+        (request.ticket_id, request.quantity, request.request_id) = (ticket.to_string(), Some(quantity), None);
         let claim = call.claim("CreateOrder", request_id, &request, id);
         let create = Create {
             id,
@@ -171,6 +177,10 @@ async fn find(pool: &Pool, id: OrderId, user: Option<&UserId>) -> Result<api::Or
     found.as_ref().map(order_message).ok_or_else(not_found)
 }
 
+fn total_too_large() -> FieldFault {
+    FieldFault { field: "quantity".into(), description: "times the unit price must be less than 2 to the 63".into() }
+}
+
 fn has_ended(order: &api::Order) -> bool {
     match order.status() {
         api::OrderStatus::Completed | api::OrderStatus::Cancelled => true,
@@ -206,10 +216,7 @@ fn fault(refusal: Refusal) -> Fault {
             Fault::failed_precondition("SOLD_OUT", format!("{available} are available; stock may come back"))
                 .retry_after(SOON)
         }
-        Refusal::TotalTooLarge => Fault::invalid(vec![FieldFault {
-            field: "quantity".into(),
-            description: "times the unit price must be less than 2 to the 63".into(),
-        }]),
+        Refusal::TotalTooLarge => Fault::invalid(vec![total_too_large()]),
         Refusal::Completed => Fault::failed_precondition("ORDER_COMPLETED", "the order was paid"),
         // Of others' events alone.
         Refusal::NoSuchOrder => Fault::internal(),

@@ -88,8 +88,8 @@ impl<P: Provider> PaymentService for Api<P> {
         let (order, method, request_id) = fields.finish(|| Some((order?, method?, request_id?)))?;
 
         let id = PaymentId::new();
-        // What makes two requests the same is all but the id itself.
-        request.request_id = None;
+        // What makes two requests the same is all but the id itself, ids being as we write them.
+        (request.order_id, request.request_id) = (order.to_string(), None);
         let claim = call.claim("CreatePayment", request_id, &request, id);
         let (user, provider) = (call.caller.user.clone(), self.provider.to_owned());
         let command = Command::Pay { id, order, user, method, provider };

@@ -250,7 +250,7 @@ impl<S: Service> Lane<S> {
 /// How long a call waits for what another service was just seen to say.
 const HEARING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(5);
-const LONGEST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// A deadline that is none: as far ahead as no process lives.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);

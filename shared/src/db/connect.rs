@@ -27,6 +27,10 @@ const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 /// statements this small.
 const SESSION: &str = "-c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c jit=off";
 
+/// The sessions that callers read by besides: a read that takes so long is one that few may make, or the server's trouble,
+/// and whoever asked may have gone, while the next who is given its connection waits for its end.
+const READER: &str = "-c statement_timeout=5s";
+
 /// The sessions of the write path besides: statements are prepared once, often while their tables are empty, and keep
 /// the plan. A sequential scan or a hash join chosen then reads the whole table at every batch once that has
 /// grown; every statement of the write path has an index to go by.
@@ -97,13 +101,22 @@ impl Database {
         Ok(Self { config })
     }
 
-    /// A connection for reading.
+    /// A connection for whatever is done beside calls.
     ///
     /// # Errors
     ///
     /// No server could be reached within 5 s, or it refused.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
         self.open(SESSION.to_owned()).await
+    }
+
+    /// A connection for what callers read.
+    ///
+    /// # Errors
+    ///
+    /// No server could be reached within 5 s, or it refused.
+    pub(crate) async fn connect_reader(&self) -> Result<Conn, ConnectError> {
+        self.open(format!("{SESSION} {READER}")).await
     }
 
     /// A connection for the write path.

@@ -38,7 +38,7 @@ impl Pool {
         config.custom_setup = Box::new(move |_| {
             let database = database.clone();
             async move {
-                let connected = database.connect().await;
+                let connected = database.connect_reader().await;
                 connected
                     .map(super::Conn::into_inner)
                     .map_err(|error| diesel::ConnectionError::BadConnection(error.to_string()))

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::ops::Metrics;
 
-/// The largest message that is taken, decoded or decompressed: every generated server is given it, by
-/// `.max_decoding_message_size(MAX_MESSAGE_BYTES)`.
+/// The largest message that is taken, decoded or decompressed: every generated server is given it, health and reflection
+/// too, by `.max_decoding_message_size(MAX_MESSAGE_BYTES)`.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Streams that a connection may have at once.
 const MAX_STREAMS: u32 = 256;
@@ -107,9 +107,11 @@ impl Server {
     /// Reflection or the listener can't be served.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
         let health = HealthServer::new(Checks { services: self.services, health: self.health });
-        let routes = self.routes.add_service(health);
-        let routes = routes.add_service(reflection(self.services, self.descriptors).build_v1()?);
-        let routes = routes.add_service(reflection(self.services, self.descriptors).build_v1alpha()?);
+        let reflection = || reflection(self.services, self.descriptors);
+        let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let routes = self.routes.add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES));
+        let routes = routes.add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES));
+        let routes = routes.add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES));
         let layer = EdgeLayer::new(self.methods, self.verifier, shutdown.clone());
 
         let serving = tonic::transport::Server::builder()

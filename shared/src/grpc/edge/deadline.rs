@@ -8,24 +8,16 @@ use tokio::time::Instant;
 use crate::grpc::{Fault, FieldFault};
 
 /// The longest that a call may take, and how long one takes at most that doesn't say.
-const MAX: Duration = Duration::from_secs(30);
+pub(super) const MAX: Duration = Duration::from_secs(30);
 /// Our answer comes so much before the deadline: tonic keeps the header's deadline too, and its answer has no reason.
 const AHEAD: Duration = Duration::from_millis(1);
-
-/// When a call that has just come should be answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    pub(super) at: Instant,
-    /// The caller asked for it; else it is only ours.
-    pub(super) asked: bool,
-}
 
 /// The deadline of a call that has just come, from its `grpc-timeout`.
 ///
 /// # Errors
 ///
 /// `INVALID_ARGUMENT`: the header is malformed. A caller who says when to give up should not be misunderstood.
-pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Deadline, Fault> {
+pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Instant, Fault> {
     let timeout = match headers.get("grpc-timeout") {
         None => MAX,
         Some(value) => {
@@ -36,8 +28,7 @@ pub(super) fn deadline(headers: &HeaderMap, now: Instant) -> Result<Deadline, Fa
             })?
         }
     };
-    let asked = timeout < MAX;
-    Ok(Deadline { at: now + if asked { timeout.saturating_sub(AHEAD) } else { MAX }, asked })
+    Ok(now + if timeout < MAX { timeout.saturating_sub(AHEAD) } else { MAX })
 }
 
 /// `TimeoutValue TimeoutUnit` of gRPC's protocol over HTTP/2.
@@ -101,11 +92,7 @@ mod tests {
         ] {
             let headers = header.map(|text| (http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap()));
             let deadline = deadline(&headers.into_iter().collect(), now).ok();
-            assert_eq!(
-                deadline.map(|deadline| deadline.at),
-                expected.map(|millis| now + Duration::from_millis(millis)),
-                "{header:?}"
-            );
+            assert_eq!(deadline, expected.map(|millis| now + Duration::from_millis(millis)), "{header:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 
 use super::{
     answer::{Answer, Ongoing},
-    deadline::{Deadline, deadline},
+    deadline::{MAX, deadline},
     methods::{Methods, code_name},
 };
 use crate::{
@@ -75,7 +75,14 @@ impl Service<Request<Body>> for Edge {
         let common = Arc::clone(&self.common);
         Box::pin(async move {
             let response = if is_open(request.uri().path()) {
-                let response = routes.call(request).await?;
+                // Strangers call these: what they never send whole is not waited for for ever.
+                let Ok(response) = timeout_at(now + MAX, routes.call(request)).await else {
+                    return Ok(Status::from(Fault::deadline_exceeded()).into_http());
+                };
+                let response = response?;
+                if let Some(status) = unexplained(response.headers()) {
+                    return Ok(answered(&explained(&status), response.headers()));
+                }
                 let stop = Some(common.shutdown.clone().cancelled_owned());
                 response.map(|body| Body::new(Answer::new(body, None, stop)))
             } else {
@@ -99,7 +106,7 @@ impl Common {
 
         let handled = match deadline(request.headers(), now) {
             Err(fault) => Ok(Err(fault)),
-            Ok(Deadline { at: deadline, asked }) => {
+            Ok(deadline) => {
                 let handle = async {
                     let caller = self.verifier.verify(bearer(request.headers())?).await?;
                     let trace = span.context().clone();
@@ -108,9 +115,8 @@ impl Common {
                     Ok(response)
                 };
                 let handle = span.run(AssertUnwindSafe(handle).catch_unwind());
-                if method.streams && !asked {
-                    handle.await
-                } else if deadline <= now {
+                // Of a stream it is when that begins.
+                if deadline <= now {
                     Ok(Err(Fault::deadline_exceeded()))
                 } else {
                     timeout_at(deadline, handle).await.unwrap_or_else(|_| Ok(Err(Fault::deadline_exceeded())))
@@ -126,13 +132,13 @@ impl Common {
         // A status among the headers is the whole answer.
         match Status::from_header_map(response.headers()) {
             Some(status) => {
-                if status.code() == Code::Ok || !status.details().is_empty() {
+                let Some(status) = unexplained(response.headers()) else {
                     ongoing.answered(&status);
                     return response;
-                }
+                };
                 let status = explained(&status);
                 ongoing.answered(&status);
-                status.into_http()
+                answered(&status, response.headers())
             }
             None => {
                 let stop = method.streams.then(|| self.shutdown.clone().cancelled_owned());
@@ -142,8 +148,23 @@ impl Common {
     }
 }
 
-/// A status of tonic's own, from before the handler ran, with the reason that it lacks. What handlers answer, faults,
-/// has one.
+/// The status that is the whole answer, if it is one of tonic's own, from before the handler ran: what handlers answer,
+/// faults, has a reason.
+fn unexplained(headers: &HeaderMap) -> Option<Status> {
+    Status::from_header_map(headers).filter(|status| status.code() != Code::Ok && status.details().is_empty())
+}
+
+/// A status as the whole answer, with what tonic's own said of the encodings that it accepts.
+fn answered(status: &Status, of: &HeaderMap) -> Response<Body> {
+    const ACCEPTED: &str = "grpc-accept-encoding";
+    let mut response = status.clone().into_http();
+    if let Some(accepted) = of.get(ACCEPTED) {
+        response.headers_mut().insert(ACCEPTED, accepted.clone());
+    }
+    response
+}
+
+/// A status of tonic's own with the reason that it lacks.
 fn explained(status: &Status) -> Status {
     let message = status.message().to_owned();
     let fault = match status.code() {

@@ -126,6 +126,20 @@ async fn a_message_may_weigh_64_kib_compressed_or_not() {
 }
 
 #[tokio::test]
+async fn what_is_open_to_strangers_takes_no_more_than_calls_do() {
+    let (edge, _) = edge().await;
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+    for (bytes, expected) in [
+        (vec![0xff; 3], (Code::InvalidArgument, "MALFORMED_MESSAGE")),
+        (vec![0; 64 * 1024 + 1], (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")),
+    ] {
+        let status = raw(&edge, CHECK, Request::new(Bytes::from(bytes)), None).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), expected);
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn every_fault_of_a_request_is_in_one_answer() {
     let (edge, token) = edge().await;
     let request = CreateCounterRequest {
@@ -203,9 +217,13 @@ async fn a_panic_is_an_internal_error_and_no_more() {
 #[tokio::test]
 async fn a_stream_outlives_its_callers_timeout_header_and_ends_when_the_server_stops() {
     let (edge, token) = edge().await;
-    let request = authorized(WatchCounterRequest { id: uuid::Uuid::nil().to_string() }, &token);
+    let mut request = authorized(WatchCounterRequest { id: uuid::Uuid::nil().to_string() }, &token);
+    request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
     let mut stream = edge.client().await.watch_counter(request).await.unwrap().into_inner();
     assert!(stream.next().await.unwrap().is_ok());
+    // Only its beginning had to be in time.
+    let more = tokio::time::timeout(Duration::from_secs(1), stream.next()).await;
+    assert!(more.is_err(), "{more:?}");
     edge.shutdown.cancel();
     let status = awaited("the stream's end", stream.next()).await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "SHUTTING_DOWN"));

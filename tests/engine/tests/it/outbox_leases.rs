@@ -26,6 +26,8 @@ async fn of_two_relays_one_leads_and_the_other_follows_it_at_once_when_it_ends()
     for relay in leader {
         relay.stop().await;
     }
+    // Not merely left to run out.
+    assert_eq!(db.number("SELECT count(*) FROM outbox_cursor WHERE holder IS NOT NULL AND epoch = 1").await, 0);
     let given_back = Instant::now();
     until("the other to lead", async || follower[0].leads(), |leads| *leads).await;
     eprintln_took("the next leader took over after", given_back);

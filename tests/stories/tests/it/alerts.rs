@@ -97,10 +97,10 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
         awaits_silence(&prometheus, alert).await?;
     }
 
-    // When a message meets a lock that nobody gives back.
+    // When a message meets a lock that nobody gives back: orders hears nothing more of a ticket.
     let held = Delay::of_ticket(&world, &ticket.id).await?;
     bob.places(&ticket, 1).await?;
-    awaits_firing(&prometheus, "PartitionStuck", &[("group", "tickets-orders")]).await?;
+    awaits_firing(&prometheus, "PartitionStuck", &[("group", "orders-tickets")]).await?;
     quiet.remove("PartitionStuck");
     held.ends().await?;
     awaits_silence(&prometheus, "PartitionStuck").await?;

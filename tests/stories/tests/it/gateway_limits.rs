@@ -305,6 +305,15 @@ async fn keys_are_rotated_without_a_restart() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_token_that_cant_be_checked_yet_is_not_called_unsound() -> Result<()> {
+    let stack = alone(&[("JWKS", "http://127.0.0.1:1/keys")]).await?;
+    let refused = visitor(&stack)?.get("/api/orders").await?;
+    assert_eq!(refused.refusal()?, (503, Code::Unavailable as i64, "KEYS_UNAVAILABLE".to_owned()));
+    assert_eq!(refused.headers["retry-after"], "1");
+    stack.stop().await
+}
+
+#[tokio::test]
 async fn a_watch_outlives_every_timeout() -> Result<()> {
     let settings = [("CALL_TIMEOUT", "1s"), ("CALL_IDLE_TIMEOUT", "1s")];
     let world = World::with(|stack| {

@@ -59,7 +59,7 @@ async fn bad_settings_of_the_gateway_are_all_named() -> Result<()> {
     let bad = [
         ("GATEWAY_ADDR", "everywhere"),
         ("GATEWAY_ADMIN_ADDR", "0.0.0.0:9901"),
-        ("UPSTREAMS", "tickets"),
+        ("UPSTREAMS", "ticket=127.0.0.1:50051"),
         ("CORS_ORIGINS", "*"),
         ("CLIENT_RATE", "0"),
         ("CLIENT_BURST", "many"),

@@ -108,7 +108,9 @@ async fn an_orders_whole_story_is_one_trace_in_jaeger_to_its_completion_its_expi
     let unclear = spans().find(|span| span.name == "provider charge" && span.failed()).context("a failure")?;
     assert!(!unclear.tag("error.type").is_empty(), "{unclear:?}");
     let failed: BTreeSet<&str> = spans().filter(|span| span.failed()).map(|span| span.name.as_str()).collect();
-    assert_eq!(failed, BTreeSet::from(["provider charge"]), "nothing else failed");
+    // Once its order has expired it is only looked for.
+    let asking = BTreeSet::from(["provider charge", "provider find_charge"]);
+    assert!(failed.is_subset(&asking), "nothing else failed: {failed:?}");
 
     // Nobody is named, and nothing secret told.
     let told = jaeger.pages().await?.concat();
