@@ -39,7 +39,7 @@ prometheus: ## fetches Prometheus, once: from then on `make run` starts it
 
 .PHONY: openapi
 openapi: ## writes proto/openapi.yaml, the contract in JSON's terms, from the protos
-	@cargo run --quiet --package gateway -- openapi > proto/openapi.yaml.new && mv proto/openapi.yaml.new proto/openapi.yaml
+	@document=$$(mktemp) && cargo run --quiet --package gateway -- openapi > "$$document" && cp "$$document" proto/openapi.yaml && rm "$$document"
 
 BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
 
@@ -51,9 +51,11 @@ check: ## formatting, clippy with warnings denied, documentation, protos
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	cargo clippy --workspace --all-targets --locked --features engine-tests/jaeger-agent -- --deny warnings
+	@# A workspace of its own, whose lock has to follow this one's.
+	cargo update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --document-private-items --quiet
-	$(BUF) lint proto
-	$(BUF) breaking proto --against proto/baseline.binpb
+	"$(BUF)" lint proto
+	"$(BUF)" breaking proto --against proto/baseline.binpb
 
 # The exporter that is off by default, against the same Jaeger. Of the workspace, so that all else is built as it was.
 AGENT_TEST := cargo test --workspace --locked --features engine-tests/jaeger-agent --test jaeger_agent
@@ -83,7 +85,7 @@ fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz ## what strangers' bytes go through, a minute
 	@# Sanitizers need a nightly compiler; without them stable does, and safe Rust has its own checks.
 	for target in $(or $(TARGETS),$$(ls fuzz/seeds)); do \
 		mkdir -p fuzz/corpus/$$target && \
-		$(CARGO_FUZZ)/bin/cargo-fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+		"$(CARGO_FUZZ)/bin/cargo-fuzz" run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-max_total_time=$(or $(SECONDS_EACH),60) -max_len=4096 -timeout=10 -print_final_stats=1 || exit 1; \
 	done
 
@@ -92,9 +94,9 @@ audit: ## looks over what `make run` runs, and changes nothing: a line a violati
 	@cargo run --quiet --release --package audit -- $(AUDIT)
 
 .PHONY: kill-and-audit
-kill-and-audit: ## 300 orders, paid or not, while services are killed at random, then an audit from outside; ORDERS=300 KILLS=12
+kill-and-audit: ## 300 orders, paid or not, while services, Postgres, Kafka and the provider are killed at random, then an audit from outside; ORDERS=300 KILLS=12
 	cargo build --workspace --bins --locked
-	$(WITH_SERVERS) cargo run --quiet --package stories --bin kill-and-audit -- \
+	cargo run --quiet --package stories --bin kill-and-audit -- \
 		--orders $(or $(ORDERS),300) --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))
 
 # What measures and what is measured, built alike.

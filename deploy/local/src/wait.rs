@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// One probe may take this long; a server that accepts and then says nothing must not use up the whole deadline.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const PROBE_LIMIT: Duration = Duration::from_secs(6);
 
 /// Probes until `probe` succeeds, and returns its value.
 ///

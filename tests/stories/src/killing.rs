@@ -1,5 +1,5 @@
-//! A run in which buyers order and pay while services are killed at random, and what is left of it is audited. In: how
-//! many orders and kills, and the seed of the chances. Out: what was done, and every violation.
+//! A run in which buyers order and pay while services and servers are killed at random, and what is left of it is audited.
+//! In: how many orders and kills, and the seed of the chances. Out: what was done, and every violation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,18 +10,18 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use contracts::{orders::v1::CreateOrderRequest, payments::v1::CreatePaymentRequest, tickets::v1::Ticket};
 use futures_util::future::try_join_all;
-use local::{progress::say, wait};
+use local::{process::Process, progress::say, wait};
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::{Ledger, SERVICES, User, World, audit::audit, ledger::Totals};
+use crate::{Ledger, SERVICES, User, World, audit::audit, groups, ledger::Totals};
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Orders to be acknowledged.
     pub orders: usize,
-    /// Services to be killed meanwhile.
+    /// How often something is to be killed meanwhile.
     pub kills: usize,
     /// What the chances begin with.
     pub seed: u64,
@@ -53,15 +53,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long all may take to be decided at the end.
 const REST: Duration = Duration::from_secs(90);
 
-/// Runs it in a world of its own, on shared servers.
+/// Runs it in a world of its own, with servers of its own.
 ///
 /// # Errors
 ///
 /// The system can't be started or asked, or doesn't come to rest.
 pub async fn run(plan: Plan) -> Result<Report> {
-    let world =
-        World::with(|stack| Ok(stack.on(local::stack::SharedServers::from_env()?).env("orders", "ORDER_TTL", TTL)))
-            .await?;
+    let world = World::unborn(|stack| Ok(stack.env("orders", "ORDER_TTL", TTL))).await?;
+    world.stack().start().await?;
+    groups::awaits_all(&world).await?;
     let mut chance = fastrand::Rng::with_seed(plan.seed);
     let seller = world.user("alice")?;
     let stock = i32::try_from(plan.orders / TICKETS).unwrap_or(i32::MAX).max(1);
@@ -198,20 +198,32 @@ async fn pay(buyer: &User, order_id: &str, card: &str, told: &Told) -> Result<()
     .await
 }
 
-/// Kills a service at random each time that so many more orders were placed, and starts it again at once.
+/// Kills something at random each time that so many more orders were placed, and starts it again at once.
 async fn kill(world: &World, plan: Plan, placed: &watch::Sender<usize>, mut chance: fastrand::Rng) -> Result<()> {
+    let mut victims = Vec::new();
+    for name in SERVICES {
+        victims.push(world.replica(name, 0)?.process());
+    }
+    victims.extend(servers(world)?);
     let mut placed = placed.subscribe();
     for number in 1..=plan.kills {
         let due = plan.orders * number / (plan.kills + 1);
         placed.wait_for(|placed| *placed >= due).await?;
-        let name = SERVICES[chance.usize(0..SERVICES.len())];
-        say(format_args!("kill {number} of {}: {name}, after {due} orders", plan.kills));
-        let process = world.replica(name, 0)?.process();
+        let process = chance.choice(&victims).context("there is something")?;
+        say(format_args!("kill {number} of {}: {}, after {due} orders", plan.kills, process.name()));
         process.kill().await?;
         process.spawn()?;
     }
-    for name in SERVICES {
-        world.replica(name, 0)?.process().ready().await?;
+    for process in victims {
+        process.ready().await?;
     }
     Ok(())
+}
+
+/// What the services can't do without.
+fn servers(world: &World) -> Result<[&Process; 3]> {
+    let stack = world.stack();
+    let postgres = stack.postgres().context("its own Postgres")?.process();
+    let kafka = stack.kafka().context("its own Kafka")?.process();
+    Ok([postgres, kafka, world.provider()?])
 }

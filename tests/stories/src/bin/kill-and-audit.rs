@@ -1,4 +1,4 @@
-//! The program `kill-and-audit`: buyers order and pay while services are killed at random; then stock, orders, money
+//! The program `kill-and-audit`: buyers order and pay while services and their servers are killed at random; then stock, orders, money
 //! and events are audited from outside. Exit status 1, and a line a violation, if anything is not as it must be.
 
 use std::process::ExitCode;
@@ -8,13 +8,13 @@ use clap::Parser;
 use local::progress::say;
 use stories::killing::{self, Plan};
 
-/// Kills services while orders are placed, and audits what is left.
+/// Kills services and servers while orders are placed, and audits what is left.
 #[derive(Parser)]
 struct Arguments {
     /// How many orders to place.
     #[arg(long, default_value_t = 300)]
     orders: usize,
-    /// How many times to kill a service.
+    /// How many times to kill something.
     #[arg(long, default_value_t = 12)]
     kills: usize,
     /// What the chances begin with; another each time if left out.

@@ -60,7 +60,7 @@ const TOPICS: [Topic; 4] = [
 #[tokio::test]
 async fn a_client_in_another_language_reads_every_topic_as_the_contract_has_it() -> Result<()> {
     // Given a world in which everything has happened that can.
-    let world = World::with(|stack| Ok(stack.env("orders", "ORDER_TTL", "2s"))).await?;
+    let world = World::with(|stack| Ok(stack.env("orders", "ORDER_TTL", "8s"))).await?;
     let (alice, bob) = (world.user("alice")?, world.user("bob")?);
     let ticket = alice.lists("Concert: ä, 票, 🎫", 29900, 5).await?;
     let paid = bob.places(&ticket, 1).await?;

@@ -36,7 +36,7 @@ fn told_of(service: &str) -> BTreeSet<String> {
 async fn every_metric_is_there_before_anything_has_happened_and_no_buyer_adds_one() -> Result<()> {
     // Given services of which nobody has asked anything.
     let world = World::with(|stack| {
-        let stack = stack.env("orders", "ORDER_TTL", "3s").env("payments", "PROVIDER_TIMEOUT", "1s");
+        let stack = stack.env("orders", "ORDER_TTL", "8s").env("payments", "PROVIDER_TIMEOUT", "1s");
         Ok(stack.env_for_all("METRICS_SAMPLE_EVERY", "200ms"))
     })
     .await?;

@@ -82,7 +82,7 @@ async fn a_card_that_is_declined_while_the_provider_misbehaves_is_declined_all_t
 #[tokio::test]
 async fn whatever_goes_wrong_with_a_refund_it_is_made_once() -> Result<()> {
     let world =
-        World::with(|stack| Ok(stack.env("orders", "ORDER_TTL", "4s").env("payments", "PROVIDER_TIMEOUT", "2s")))
+        World::with(|stack| Ok(stack.env("orders", "ORDER_TTL", "8s").env("payments", "PROVIDER_TIMEOUT", "2s")))
             .await?;
     let (alice, bob, ledger) = (world.user("alice")?, world.user("bob")?, Ledger::of(&world)?);
     let ticket = alice.lists("Concert", 29900, 50).await?;
@@ -92,8 +92,8 @@ async fn whatever_goes_wrong_with_a_refund_it_is_made_once() -> Result<()> {
     let faults = FAULTS.into_iter().chain([refused, ("refuse_refund", Often::Times(2))]);
     let paid = faults.map(|(fault, often)| {
         let often = match often {
-            // Not before there is anything to give back, which is 6 s from now.
-            Often::For(time) => Often::For(time + Duration::from_secs(6)),
+            // Not before there is anything to give back, which is 10 s from now.
+            Often::For(time) => Often::For(time + Duration::from_secs(10)),
             times @ Often::Times(_) => times,
         };
         charged_in_vain(&bob, &ledger, &ticket, fault, often)
