@@ -72,7 +72,9 @@ pub(crate) async fn single_rows(rig: &Rig) -> Result<Ran> {
     let session = Session::connect(&database.url).await?;
     let table = "CREATE TABLE pgbench_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text)";
     session.batch_execute(table).await?;
-    database.run(rig, SINGLE_ROW, 32, Until::Time).await
+    let ran = database.run(rig, SINGLE_ROW, 32, Until::Time).await?;
+    database.remove(rig).await?;
+    Ok(ran)
 }
 
 /// Sagas as they are usually written, by the best number of clients.
@@ -102,13 +104,21 @@ pub(crate) async fn consume_batched(rig: &Rig) -> Result<Ran> {
     best_of(rig, CONSUME_BATCHED).await
 }
 
-/// So many timers that are due, claimed until none is left.
+/// So many timers that are due, claimed until none is left, by the best number of clients.
 ///
 /// # Errors
 ///
 /// As above.
 pub(crate) async fn claim_batched(rig: &Rig, due: usize) -> Result<Ran> {
-    const CLIENTS: usize = 2;
+    let mut best = None;
+    // With more, each would have but a few batches, and the last of them none to claim.
+    for clients in [2, 8] {
+        keep_better(&mut best, claim_batched_by(rig, due, clients).await?);
+    }
+    best.context("nothing ran")
+}
+
+async fn claim_batched_by(rig: &Rig, due: usize, clients: usize) -> Result<Ran> {
     let database = Database::make(rig).await?;
     database.with_services_tables().await?;
     let session = Session::connect(&database.url).await?;
@@ -117,20 +127,30 @@ pub(crate) async fn claim_batched(rig: &Rig, due: usize) -> Result<Ran> {
                 '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', NULL FROM generate_series(1, $1::bigint) n";
     session.execute(fill, &[&i64::try_from(due)?]).await?;
     session.batch_execute("ANALYZE expiration.expirations; CHECKPOINT").await?;
-    let transactions = due.div_ceil(CLAIM_BATCHED.each as usize).div_ceil(CLIENTS);
-    database.run(rig, CLAIM_BATCHED, CLIENTS, Until::Transactions(transactions)).await
+    let transactions = due.div_ceil(CLAIM_BATCHED.each as usize).div_ceil(clients);
+    let ran = database.run(rig, CLAIM_BATCHED, clients, Until::Transactions(transactions)).await?;
+    // Whoever comes last finds fewer than a batch, for the others have them locked.
+    let claimed = "SELECT count(*)::float8 FROM expiration.expirations WHERE status = 2";
+    let claimed: f64 = session.query_one(claimed, &[]).await?.get(0);
+    database.remove(rig).await?;
+    let each = claimed / (transactions * clients) as f64;
+    Ok(Ran { rate: ran.rate * each / CLAIM_BATCHED.each, ..ran })
+}
+
+fn keep_better(best: &mut Option<Ran>, ran: Ran) {
+    if best.as_ref().is_none_or(|best| ran.rate > best.rate) {
+        *best = Some(ran);
+    }
 }
 
 /// The best of a few numbers of clients, each on fresh tables: two, for cores; more, for commits to share a flush.
 async fn best_of(rig: &Rig, script: Script) -> Result<Ran> {
-    let mut best: Option<Ran> = None;
+    let mut best = None;
     for clients in [2, 8, 32] {
         let database = Database::make(rig).await?;
         database.with_services_tables().await?;
-        let ran = database.run(rig, script, clients, Until::Time).await?;
-        if best.as_ref().is_none_or(|best| ran.rate > best.rate) {
-            best = Some(ran);
-        }
+        keep_better(&mut best, database.run(rig, script, clients, Until::Time).await?);
+        database.remove(rig).await?;
     }
     best.context("nothing ran")
 }
@@ -142,18 +162,27 @@ enum Until {
     Transactions(usize),
 }
 
-/// A database of its own; it goes when the next is made.
+/// A database of its own.
 struct Database {
     url: String,
 }
 
 impl Database {
+    const NAME: &str = "yardstick";
+
     async fn make(rig: &Rig) -> Result<Self> {
-        const NAME: &str = "yardstick";
+        let (name, admin) = (Self::NAME, Session::connect(&rig.postgres_url("postgres")).await?);
+        // What one that failed has left.
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+        Ok(Self { url: rig.postgres_url(name) })
+    }
+
+    /// Beside what is measured next nothing of it is vacuumed or written back.
+    async fn remove(self, rig: &Rig) -> Result<()> {
         let admin = Session::connect(&rig.postgres_url("postgres")).await?;
-        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")).await?;
-        admin.batch_execute(&format!("CREATE DATABASE {NAME}")).await?;
-        Ok(Self { url: rig.postgres_url(NAME) })
+        admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", Self::NAME)).await?;
+        Ok(admin.batch_execute("CHECKPOINT").await?)
     }
 
     async fn with_services_tables(&self) -> Result<()> {
