@@ -212,7 +212,7 @@ pub(crate) const ROWS: &[Row] = {
         row(
             "R3",
             "outbox to Kafka, a backlog",
-            "Kafka's own producer benchmark",
+            "Kafka's own producer benchmark, the better of two settings",
             Q::Relayed,
             Some(Q::Produced),
             PerSecond,

@@ -236,9 +236,16 @@ async fn idle_commit(rig: &Rig) -> Result<Taken> {
     Ok(Taken::default().figure(Q::CommitIdle, took.value_at_quantile(0.5) as f64 / 1000.0))
 }
 
+/// Of backlogs of ours, as many as it takes to be well past the time in which a virtual machine is slow.
+const BACKLOGS: usize = 3;
+
 async fn produced(rig: &Rig) -> Result<Taken> {
-    let (rate, command) = producer::rate(rig, rig.scale.backlog, backlogs::record_size()?).await?;
-    Ok(Taken::default().figure(Q::Produced, rate).tell(command))
+    let all = producer::rates(rig, BACKLOGS * rig.scale.backlog, backlogs::record_size()?).await?;
+    let best = all.iter().map(|ran| ran.rate).reduce(f64::max).context("nothing ran")?;
+    let taken = Taken::default().figure(Q::Produced, best);
+    Ok(all
+        .into_iter()
+        .fold(taken, |taken, ran| taken.tell(format_args!("{:.0}/s once warm: {}", ran.rate, ran.command))))
 }
 
 #[cfg(test)]
