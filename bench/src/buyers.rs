@@ -27,6 +27,7 @@ use tonic::{
 };
 
 use crate::{
+    lag::Lag,
     load::{self, Offered},
     outcomes::{Goal, Outcomes, Placed, Watch},
 };
@@ -52,6 +53,7 @@ pub(crate) struct Buyers {
     tickets: Arc<Vec<Ticket>>,
     brokers: String,
     topic: String,
+    lag: Arc<Lag>,
 }
 
 /// How one run went.
@@ -65,6 +67,9 @@ pub(crate) struct Run {
     pub outcomes: Outcomes,
     /// Payments that were not answered with success.
     pub unpaid: usize,
+    /// How long after the last call was answered all was told and handled that came of them, if it was soon enough; not
+    /// known of a run that has failed by then.
+    pub settled: Option<Duration>,
 }
 
 /// Connections to each replica.
@@ -73,6 +78,8 @@ const CONNECTIONS: usize = 4;
 const LISTING: usize = 200;
 /// No order sells out.
 const STOCK: i32 = 1_000_000;
+/// How soon after the end a system that keeps up is done.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Buyers {
     /// Lists so many tickets, and stands ready to order them, and to pay if that is the goal.
@@ -109,6 +116,7 @@ impl Buyers {
             tickets,
             brokers: stack.shared_servers().kafka_brokers.clone(),
             topic: format!("{}orders", stack.topic_prefix()),
+            lag: Arc::new(Lag::of(stack).await?),
         })
     }
 
@@ -150,11 +158,11 @@ impl Buyers {
         (client, request)
     }
 
-    /// Orders at this rate for so long, and sees what becomes of it.
+    /// Orders at this rate for so long, and sees what becomes of it, until nothing does any more.
     ///
     /// # Errors
     ///
-    /// The topic can't be read.
+    /// A topic or a database can't be read.
     pub(crate) async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
         let (awaiting, awaited) = unbounded_channel();
         let mut paying = JoinSet::new();
@@ -172,10 +180,14 @@ impl Buyers {
             }
         })
         .await?;
+        let end = StdInstant::now();
         drop(placed);
         let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
         let unpaid = paying.join_next().await.context("nobody paid")??;
-        let run = Run { rate, offered, outcomes, unpaid };
+        let mut run = Run { rate, offered, outcomes, unpaid, settled: None };
+        if run.went_well() {
+            run.settled = self.lag.over(end, &run.outcomes.up_to).await?;
+        }
         say(format_args!("{run}"));
         Ok(run)
     }
@@ -241,14 +253,20 @@ async fn pay(clients: Vec<PaymentServiceClient<Line>>, mut awaited: UnboundedRec
 }
 
 impl Run {
-    /// Whether the system kept up: every order was seen, soon after the last arrival, and none was refused.
+    /// Whether the system kept up: every order was seen, and what came of it told and handled by all whom it concerns,
+    /// soon after the last arrival, and none was refused.
     pub(crate) fn holds(&self) -> bool {
+        self.went_well() && self.settled.is_some_and(|settled| settled < SOON)
+    }
+
+    /// As its buyers see it.
+    fn went_well(&self) -> bool {
         let Self { offered, outcomes, unpaid, .. } = self;
         offered.failed == 0
             && *unpaid == 0
             && offered.shed == 0
             && outcomes.missing == 0
-            && outcomes.tail < Duration::from_secs(1)
+            && outcomes.tail < SOON
             && outcomes.latencies.value_at_quantile(0.99) < 1_000_000
     }
 
@@ -260,10 +278,16 @@ impl Run {
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rate, offered, outcomes, unpaid } = self;
+        let Self { rate, offered, outcomes, unpaid, settled } = self;
+        let settled = match settled {
+            Some(settled) => format!(", settled {:.1} s", settled.as_secs_f64()),
+            None if self.went_well() => ", not settled".to_owned(),
+            None => String::new(),
+        };
         write!(
             f,
-            "{rate:>8.0}/s: p50 {:.1} ms, p99 {:.1} ms; {} answered, {} failed, {} shed, {unpaid} unpaid, {} missing, tail {:.1} s{}",
+            "{rate:>8.0}/s: p50 {:.1} ms, p99 {:.1} ms; {} answered, {} failed, {} shed, {unpaid} unpaid, {} missing, tail {:.1} s\
+             {settled}{}",
             self.quantile(0.5),
             self.quantile(0.99),
             offered.answered,

@@ -5,6 +5,7 @@ mod buyers;
 mod copy;
 mod explore;
 mod flame;
+mod lag;
 mod load;
 mod measure;
 mod meter;

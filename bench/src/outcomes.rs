@@ -21,7 +21,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{load, topics};
+use crate::{lag::UpTo, load, topics};
 
 /// How far an order is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +61,8 @@ pub(crate) struct Outcomes {
     pub missing: usize,
     /// How long after the last one was placed the last one was seen.
     pub tail: Duration,
+    /// How far those have to come to whom orders that await payment mean nothing.
+    pub up_to: UpTo,
 }
 
 /// Watches the topic from its present end on.
@@ -120,6 +122,7 @@ fn watch(
     let (mut due, mut seen): (HashMap<String, Instant>, HashMap<String, Instant>) = (HashMap::new(), HashMap::new());
     let mut ended: Option<Instant> = None;
     let mut last_seen = Instant::now();
+    let mut up_to = UpTo::new();
     loop {
         for placed in waiting.try_iter() {
             match seen.remove(&placed.id) {
@@ -133,7 +136,7 @@ fn watch(
             let since = *ended.get_or_insert_with(Instant::now);
             if due.is_empty() || since.elapsed() > PATIENCE {
                 let tail = last_seen.saturating_duration_since(since);
-                return Ok(Outcomes { latencies, missing: due.len(), tail });
+                return Ok(Outcomes { latencies, missing: due.len(), tail, up_to });
             }
         }
         let mut polled = consumer.poll(Duration::from_millis(2));
@@ -146,6 +149,8 @@ fn watch(
             if kind == Some(AWAITING_PAYMENT.as_bytes()) {
                 // Nobody pays any more when the run is over.
                 let _ = awaiting.send(id());
+            } else {
+                up_to.insert(message.partition(), message.offset() + 1);
             }
             if kind == Some(goal.event().as_bytes()) {
                 let id = id();

@@ -54,10 +54,10 @@ pub(super) fn page(report: &Report<'_>) -> String {
     let mut page = format!(
         "# How fast, against what the same machine does alone\n\n\
          {} on {}: {} × {}, {:.0} GB, Linux {}.\n{}.\nSettings: {}.\n\n\
-         Each figure was taken {} times, in rounds of all; a ratio is of one round, and the table has the median of the rounds. \
-         A system is fresh for every figure (R10's databases are kept, and grow), and a whole one is audited before its figure \
-         counts. Rates are the highest that an open loop held for {} s: nothing refused, nothing missing, p99 below 1 s, all \
-         seen within 1 s of the end.\n\n{}\n\
+         Each figure was taken {} times, in rounds of all, but for rows that say less; a ratio is of one round, and the table has \
+         the median of the rounds. A system is fresh for every figure (R10's databases are kept, and grow), and a whole one is \
+         audited before its figure counts. Rates are the highest that an open loop held for {} s: nothing refused, nothing \
+         missing, p99 below 1 s, and within 1 s of the end all seen, and told and handled by every service.\n\n{}\n\
          ![ratios, as shares of what is to be reached](ratios.svg)\n\n\
          ## Where an order's CPU goes\n\n![CPU by process](cpu.svg)\n\n",
         machine.commit,
