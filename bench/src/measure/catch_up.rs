@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use local::session::Session;
 use tokio::task::JoinSet;
 
 use super::Taken;
@@ -31,9 +32,11 @@ pub(super) async fn orders(rig: &Rig, rate: f64) -> Result<Taken> {
     tokio::time::sleep(stopped_for).await;
     let started = Instant::now();
     tickets.process().start().await?;
+    // A row for each order that is done with, and none from before: messages are more than those, for some mean nothing to it.
+    let database = Session::connect(&system.database_url("tickets")?).await?;
+    let done = database.prepare("SELECT count(*)::float8 FROM reservations").await?;
     let worked_off = loop {
-        let handled = meter::sum(tickets, "inbox_handled_total").await?;
-        // A fresh process counts from nothing, and what it missed is all that came.
+        let handled: f64 = database.query_one(&done, &[]).await?.get(0);
         let arrived = rate * begun.elapsed().min(stopped_for * 2).as_secs_f64();
         if handled + rate * NEAR.as_secs_f64() >= arrived {
             break handled / started.elapsed().as_secs_f64();
