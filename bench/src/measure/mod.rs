@@ -152,7 +152,7 @@ impl Measurement {
             Self::SagasFour => &[Q::SagasFour],
             Self::SagasOneByOne => &[Q::SagasOneByOne, Q::CpuOneByOne, Q::WalOneByOne, Q::SyncsOneByOne],
             Self::SagasBatched => &[Q::SagasBatched],
-            Self::Orders => &[Q::OrdersSpread, Q::HeldP50, Q::HeldP99, Q::FloorBesideP50, Q::FloorBesideP99],
+            Self::Orders => &[Q::OrdersSpread, Q::HeldP50, Q::HeldP99, Q::HeldBesideP50, Q::FloorBesideP50],
             Self::OrdersHot => &[Q::OrdersHot],
             Self::Floor => &[Q::FloorP50, Q::FloorP99],
             Self::SingleRows => &[Q::SingleRows],

@@ -20,24 +20,25 @@ use crate::{
 const BESIDE: Duration = Duration::from_millis(100);
 
 /// Spread over many tickets; then at a tenth of what held, on the same system; and then once more, with the floor's own
-/// steps beside it, which shows what the processors' being busy alone makes of them.
+/// steps beside it, which shows what the processors' being busy alone makes of them: of that run both are told.
 pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
     let system = rig.system(&Variant::default()).await?;
     let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
     let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
     buyers.rest().await?;
     let (rate, lasts) = (best.run.rate / 10.0, rig.scale.watch_for);
+    // What the search has left is worked off beside the first run at this rate, which is not counted.
+    buyers.run(rate, lasts).await?;
     let tenth = buyers.run(rate, lasts).await?;
     let floor = Floor::lay(rig).await?;
     let (again, beside) = tokio::try_join!(buyers.run(rate, lasts), floor.orders_for(lasts, BESIDE))?;
     system.stop().await?;
-    let ms = |quantile| beside.value_at_quantile(quantile) as f64 / 1000.0;
     let mut taken = Taken::default()
         .figure(Q::OrdersSpread, best.run.rate)
         .figure(Q::HeldP50, tenth.quantile(0.5))
         .figure(Q::HeldP99, tenth.quantile(0.99))
-        .figure(Q::FloorBesideP50, ms(0.5))
-        .figure(Q::FloorBesideP99, ms(0.99))
+        .figure(Q::HeldBesideP50, again.quantile(0.5))
+        .figure(Q::FloorBesideP50, beside.value_at_quantile(0.5) as f64 / 1000.0)
         .tell(&best.run)
         .tell(&tenth)
         .tell(format_args!("{again}, with the floor's steps beside it"));
@@ -62,11 +63,15 @@ pub(super) async fn through_gateway(rig: &Rig, rate: f64) -> Result<Taken> {
     let system = rig.system(&fronted).await?;
     let direct = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
     let through = direct.by_gateway(&system.stack).await?;
+    let lasts = rig.scale.watch_for / 2;
+    // Both ways are cold at first.
+    for buyers in [&direct, &through] {
+        buyers.run(rate, lasts).await?;
+    }
     let mut took = [load::histogram()?, load::histogram()?];
-    for _ in 0..2 {
-        for (buyers, took) in [&direct, &through].into_iter().zip(&mut took) {
-            took.add(&buyers.run(rate, rig.scale.watch_for / 2).await?.offered.latencies)?;
-        }
+    // What drifts meanwhile drifts for both alike.
+    for (way, buyers) in [(0, &direct), (1, &through), (1, &through), (0, &direct)] {
+        took[way].add(&buyers.run(rate, lasts).await?.offered.latencies)?;
     }
     system.stop().await?;
     let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
