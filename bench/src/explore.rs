@@ -90,20 +90,26 @@ impl Explore {
 
 async fn look(system: &System<'_>, buyers: &Buyers, rate: f64, lasts: Duration) -> Result<()> {
     let (before, told_before) = (Meter::read(system).await?, histograms(system).await?);
-    let run = buyers.run(rate, lasts).await?;
+    let counted = async {
+        let long_enough = lasts >= meter::COUNTING;
+        anyhow::Ok(if long_enough { Some(meter::requests_a_second(system).await?) } else { None })
+    };
+    let (run, requests) = tokio::try_join!(buyers.run(rate, lasts), counted)?;
     let cost = before.until(&Meter::read(system).await?, run.offered.answered);
     for (name, ms) in &cost.cpu {
         say(format_args!("    {name:<12} {ms:.3} ms of CPU an order"));
     }
     say(format_args!(
-        "    together     {:.3} ms of CPU an order, the client's not counted; {:.0} bytes and {:.2} flushes of the log, {:.2} \
-         requests to the broker; at most {:.0} MB a service",
+        "    together     {:.3} ms of CPU an order, the client's not counted; {:.0} bytes and {:.2} flushes of the log; at most \
+         {:.0} MB a service",
         cost.cpu_together(),
         cost.wal,
         cost.syncs,
-        cost.requests,
         cost.memory as f64 / 1e6
     ));
+    if let Some(requests) = requests {
+        say(format_args!("    {:.2} requests to the broker an order", requests / rate));
+    }
     for (name, (sum, count)) in histograms(system).await? {
         let (sum_before, count_before) = told_before.get(&name).copied().unwrap_or_default();
         let (sum, count) = (sum - sum_before, count - count_before);

@@ -1,9 +1,10 @@
 //! What work costs: CPU by process, memory, the write-ahead log, requests to the broker. In: a system. Out: readings, and the
-//! difference of two.
+//! difference of two; and what services tell of themselves.
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use anyhow::Result;
+use futures_util::future::try_join_all;
 use local::{service::Service, session::Session};
 
 use crate::rig::System;
@@ -16,7 +17,6 @@ pub(crate) const LOOKS: Duration = Duration::from_millis(50);
 pub(crate) struct Meter {
     cpu: Vec<(String, Duration)>,
     log: LogUse,
-    requests: f64,
     memory: u64,
 }
 
@@ -29,8 +29,6 @@ pub(crate) struct Cost {
     pub wal: f64,
     /// Its flushes an order.
     pub syncs: f64,
-    /// Requests of all clients to the broker an order.
-    pub requests: f64,
     /// The largest service's memory at the end, in bytes.
     pub memory: u64,
 }
@@ -79,14 +77,9 @@ impl Meter {
     /// The system can't be asked.
     pub(crate) async fn read(system: &System<'_>) -> Result<Self> {
         let services = system.stack.services();
-        let mut requests = 0.0;
-        for service in services {
-            requests += sum(service, "kafka_requests_total").await?;
-        }
         Ok(Self {
             cpu: system.processes().map(|process| (process.name(), process.cpu_time())).collect(),
             log: LogUse::of(&system.postgres().url("postgres")).await?,
-            requests,
             memory: services.iter().filter_map(|service| service.process().memory()).max().unwrap_or_default(),
         })
     }
@@ -105,10 +98,46 @@ impl Meter {
             cpu,
             wal: (later.log.bytes - self.log.bytes) / orders,
             syncs: (later.log.syncs - self.log.syncs) / orders,
-            requests: (later.requests - self.requests) / orders,
             memory: later.memory,
         }
     }
+}
+
+/// How often a client of Kafka tells how many requests it has sent: `TOLD_EVERY_MS` in `shared/src/kafka/requests.rs`.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// Of a load whose requests are counted, the least time that it has to last.
+pub(crate) const COUNTING: Duration = Duration::from_secs(16);
+
+/// Requests of all clients to the broker a second, under a load that begins now. Clients tell of theirs seldom, each by a clock
+/// of its own: so it is looked once all have told since the load began, and again a multiple of that later, and of each it is
+/// as much time that was counted.
+///
+/// # Errors
+///
+/// A service can't be asked.
+pub(crate) async fn requests_a_second(system: &System<'_>) -> Result<f64> {
+    const LASTS: Duration = TOLD_EVERY.saturating_mul(2);
+    tokio::time::sleep(TOLD_EVERY).await;
+    let mut later = tokio::time::interval(LASTS);
+    later.tick().await;
+    let before = sum_of_all(system, "kafka_requests_total").await?;
+    later.tick().await;
+    Ok((sum_of_all(system, "kafka_requests_total").await? - before) / LASTS.as_secs_f64())
+}
+
+/// Spans that services made and could not pass on, so far.
+///
+/// # Errors
+///
+/// A service can't be asked.
+pub(crate) async fn lost_spans(system: &System<'_>) -> Result<f64> {
+    sum_of_all(system, "trace_spans_lost_total").await
+}
+
+/// The sum of a metric over all services and its labels.
+async fn sum_of_all(system: &System<'_>, metric: &str) -> Result<f64> {
+    let sums = system.stack.services().iter().map(|service| sum(service, metric));
+    Ok(try_join_all(sums).await?.into_iter().sum())
 }
 
 /// The samples of all metrics that begin so, as a service tells them: each name with its labels, and the value.

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use local::progress::say;
 
 use crate::{
     buyers::{Buyers, Run},
-    meter::{Cost, Meter},
+    meter::{self, Cost, Meter},
     rig::System,
 };
 
@@ -27,7 +28,8 @@ const STEP: f64 = 1.1;
 /// A search that hasn't come to an end by then began at a wrong guess.
 const TRIES: usize = 24;
 
-/// Searches from a guess: away from it in growing steps until one rate held and one didn't, then between them.
+/// Searches from a guess: away from it in growing steps until one rate held and one didn't, then between them. A rate at which
+/// spans are lost does not hold, for not all that was to be done was.
 ///
 /// # Errors
 ///
@@ -36,9 +38,13 @@ pub(crate) async fn highest(system: &System<'_>, buyers: &Buyers, guess: f64, la
     let (mut best, mut too_high): (Option<Best>, Option<f64>) = (None, None);
     let (mut rate, mut step) = (guess, STEP);
     for _ in 0..TRIES {
-        let before = Meter::read(system).await?;
+        let (before, lost) = (Meter::read(system).await?, meter::lost_spans(system).await?);
         let run = buyers.run(rate, lasts).await?;
-        if run.holds() {
+        let lost = meter::lost_spans(system).await? - lost;
+        if lost > 0.0 {
+            say(format_args!("    {lost:.0} spans were lost: {rate:.0}/s does not hold"));
+        }
+        if run.holds() && lost == 0.0 {
             let cost = before.until(&Meter::read(system).await?, run.offered.answered);
             best = Some(Best { run, cost });
         } else {

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -30,6 +31,12 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use crate::rig::Variant;
+
+/// By when spans have been sent, of a service that has few: after 5 s the SDK sends what it has.
+pub(super) const LATE: Duration = Duration::from_secs(6);
+/// What a service is told beside where to: room for what it makes in a few seconds, so that nothing is lost when the receiver
+/// has to wait for a processor.
+pub(super) const ROOM: &str = "OTEL_BSP_MAX_QUEUE_SIZE=65536";
 
 /// Receives as long as it lives.
 pub(crate) struct Receiver {
@@ -57,7 +64,8 @@ impl Receiver {
     /// A system that tells it of every request.
     pub(crate) fn told_by(&self, system: Variant) -> Variant {
         let endpoint = format!("http://{}", self.addr);
-        system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).set("OTEL_TRACES_SAMPLER", "always_on")
+        let system = system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).set("OTEL_TRACES_SAMPLER", "always_on");
+        ROOM.split_once('=').into_iter().fold(system, |system, (name, value)| system.set(name, value))
     }
 
     /// Spans so far.

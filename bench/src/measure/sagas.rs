@@ -3,9 +3,13 @@
 use anyhow::Result;
 use local::session::Session;
 
-use super::{Taken, otlp::Receiver};
+use super::{
+    Taken,
+    otlp::{self, Receiver},
+};
 use crate::{
     buyers::Buyers,
+    meter,
     outcomes::Goal,
     rig::{Rig, System, Variant},
     search::{self, Best},
@@ -17,9 +21,13 @@ pub(super) async fn plain(rig: &Rig, guess: f64) -> Result<Taken> {
     let system = rig.system(&Variant::default()).await?;
     let services = system.stack.services().iter();
     let idle = services.filter_map(|service| service.process().memory()).max().unwrap_or_default();
-    let best = highest(rig, &system, guess).await?;
+    let buyers = ready(rig, &system).await?;
+    let Best { run, cost } = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
+    buyers.rest().await?;
+    // Once more, for longer: clients tell of their requests seldom.
+    let counted = meter::requests_a_second(&system);
+    let (counted_in, requests) = tokio::try_join!(buyers.run(run.rate, meter::COUNTING), counted)?;
     system.stop().await?;
-    let Best { run, cost } = best;
     let mut taken = Taken::default()
         .figure(Q::Sagas, run.rate)
         .figure(Q::MemoryIdle, megabytes(idle))
@@ -27,8 +35,9 @@ pub(super) async fn plain(rig: &Rig, guess: f64) -> Result<Taken> {
         .figure(Q::CpuSaga, cost.cpu_together())
         .figure(Q::WalSaga, cost.wal)
         .figure(Q::SyncsSaga, cost.syncs)
-        .figure(Q::RequestsSaga, cost.requests)
-        .tell(&run);
+        .figure(Q::RequestsSaga, requests / run.rate)
+        .tell(&run)
+        .tell(format_args!("{counted_in}, in which requests to the broker were counted"));
     taken.cpu = cost.cpu;
     Ok(taken)
 }
@@ -41,9 +50,18 @@ fn megabytes(bytes: u64) -> f64 {
 pub(super) async fn traced(rig: &Rig, guess: f64) -> Result<Taken> {
     let receiver = Receiver::start().await?;
     let system = rig.system(&receiver.told_by(Variant::default())).await?;
-    let best = highest(rig, &system, guess).await?;
+    let buyers = ready(rig, &system).await?;
+    // The spans of the tickets that were listed.
+    tokio::time::sleep(otlp::LATE).await;
+    let before = receiver.received();
+    let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
+    let orders = Session::connect(&system.database_url("orders")?).await?;
+    let sagas: i64 = orders.query_one("SELECT count(*) FROM orders", &[]).await?.get(0);
+    // The last spans leave when services end.
     system.stop().await?;
-    let told = format!("{}; {} spans received", best.run, receiver.received());
+    let spans = (receiver.received() - before) as f64 / sagas.max(1) as f64;
+    let told =
+        format!("{}; no span of it lost; {spans:.1} received a saga, of all rates tried; {}", best.run, otlp::ROOM);
     Ok(Taken::default().figure(Q::SagasTraced, best.run.rate).tell(told))
 }
 
@@ -72,6 +90,9 @@ pub(super) async fn replicated(rig: &Rig, quantity: Q, replicas: usize, guess: f
 
 /// The best rate of this system.
 pub(super) async fn highest(rig: &Rig, system: &System<'_>, guess: f64) -> Result<Best> {
-    let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Completed).await?;
-    search::highest(system, &buyers, guess, rig.scale.try_for).await
+    search::highest(system, &ready(rig, system).await?, guess, rig.scale.try_for).await
+}
+
+async fn ready(rig: &Rig, system: &System<'_>) -> Result<Buyers> {
+    Buyers::ready(&system.stack, rig.scale.tickets, Goal::Completed).await
 }
