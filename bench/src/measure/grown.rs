@@ -60,7 +60,7 @@ const ROWS: [(&str, &str); 6] = [
 
 /// The best rate on them.
 pub(super) async fn sagas(rig: &Rig, guess: f64) -> Result<Taken> {
-    let dir = rig.tools.cache().join(format!("bench-grown-{:016x}", fingerprint(rig)));
+    let dir = rig.tools.cache().join(format!("bench-grown-{:016x}", fingerprint(rig).await?));
     let config = PostgresConfig { dir, port: Port::free()?, fsync: true, settings: Vec::new() };
     let postgres = Postgres::create(&rig.tools, config).await?;
     postgres.process().start().await?;
@@ -72,9 +72,10 @@ pub(super) async fn sagas(rig: &Rig, guess: f64) -> Result<Taken> {
 async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     let system = rig.prepare(&Variant::default(), postgres).await?;
     let admin = Session::connect(&postgres.url("postgres")).await?;
+    forget_systems(&admin).await?;
     let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
     if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
-        // What an interrupted run has left.
+        // Not all were given back.
         for service in SERVICES {
             admin.batch_execute(&format!("DROP DATABASE IF EXISTS grown_{service}")).await?;
         }
@@ -96,11 +97,29 @@ async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     Ok(Taken::default().figure(Q::SagasGrown, best.run.rate).tell(best.run))
 }
 
-/// What the databases hold: they are filled anew when any of it changes.
-fn fingerprint(rig: &Rig) -> u64 {
+/// Removes what runs that failed or were interrupted have left under their systems' names: how far they came with it isn't
+/// known, and no later system has such a name.
+async fn forget_systems(admin: &Session) -> Result<()> {
+    let systems = format!("^t[0-9a-f]+_({})$", SERVICES.join("|"));
+    for row in admin.query("SELECT datname::text FROM pg_database WHERE datname ~ $1", &[&systems]).await? {
+        let name: &str = row.get(0);
+        admin.batch_execute(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await?;
+    }
+    for row in admin.query("SELECT rolname::text FROM pg_roles WHERE rolname ~ $1", &[&systems]).await? {
+        let name: &str = row.get(0);
+        admin.batch_execute(&format!("DROP ROLE \"{name}\"")).await?;
+    }
+    Ok(())
+}
+
+/// What the databases hold, and who can read that: they are filled anew when any of it changes.
+async fn fingerprint(rig: &Rig) -> Result<u64> {
+    let session = Session::connect(&rig.postgres_url("postgres")).await?;
+    let major = "SELECT current_setting('server_version_num')::int / 10000";
+    let major: i32 = session.query_one(major, &[]).await?.get(0);
     let mut hasher = DefaultHasher::new();
-    (pgbench::ENGINE, pgbench::TABLES, ROWS, rig.scale.grown, rig.scale.grown_timers).hash(&mut hasher);
-    hasher.finish()
+    (major, pgbench::ENGINE, pgbench::TABLES, ROWS, rig.scale.grown, rig.scale.grown_timers).hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 async fn fill(rig: &Rig, system: &System<'_>) -> Result<()> {
