@@ -58,7 +58,8 @@ pub(crate) async fn graphs(rig: &Rig, rounds: &[Round], out: &Path) -> Result<Ve
             .spawn()?;
         perfs.push((service.name(), data, perf));
     }
-    buyers.run(best * SHARE, rig.scale.try_for.min(Duration::from_secs(8))).await?;
+    let rate = best * SHARE;
+    buyers.run(rate, rig.scale.try_for.min(Duration::from_secs(8))).await?;
     // perf ends when what it looks at does.
     system.stop().await?;
     let mut names = Vec::new();
@@ -69,17 +70,24 @@ pub(crate) async fn graphs(rig: &Rig, rounds: &[Round], out: &Path) -> Result<Ve
             Command::new("perf").arg("script").arg("-i").arg(&data).stdout(File::create(&script)?).status().await?;
         ensure!(status.success(), "perf script: {status}");
         let name = format!("flame-{service}.svg");
-        draw(&script, &out.join(&name), service)?;
+        draw(&script, &out.join(&name), &title(service, rate))?;
         names.push(name);
     }
     Ok(names)
 }
 
-fn draw(script: &Path, file: &Path, service: &str) -> Result<()> {
+fn title(service: &str, rate: f64) -> String {
+    let share = SHARE * 100.0;
+    format!(
+        "{service}, at {rate:.0} whole sagas a second: {share:.0} % of the highest rate of the round in which that was least"
+    )
+}
+
+fn draw(script: &Path, file: &Path, title: &str) -> Result<()> {
     let mut folded = Vec::new();
     Folder::default().collapse(BufReader::new(File::open(script)?), &mut folded)?;
     let mut options = Options::default();
-    options.title = format!("{service}, at {:.0} % of the highest rate of whole sagas", SHARE * 100.0);
+    title.clone_into(&mut options.title);
     let mut picture = Vec::new();
     flamegraph::from_lines(&mut options, std::str::from_utf8(&folded)?.lines(), &mut picture)?;
     fs::write(file, picture).with_context(|| format!("writing {}", file.display()))

@@ -8,8 +8,8 @@ use crate::table::Unit;
 /// What figures don't say by themselves.
 const NOTES: &str = include_str!("../../notes.md");
 
-/// The table alone.
-pub(super) fn table(rows: &[Filled]) -> String {
+/// The table alone, of so many rounds.
+pub(super) fn table(rows: &[Filled], rounds: usize) -> String {
     let mut page = String::from(
         "| | ours | beside | ours | yardstick | ratio | min – max | reach | |\n|---|---|---|--:|--:|--:|:-:|--:|---|\n",
     );
@@ -25,11 +25,9 @@ pub(super) fn table(rows: &[Filled]) -> String {
             Some(_) => format!("{value:.2}"),
             None => figure(value),
         };
-        let mark = match row.reached {
-            Some(true) => "reached",
-            Some(false) => "**short**",
-            None => "",
-        };
+        let verdict = row.verdict.as_ref().map(|verdict| verdict.replace("short", "**short**"));
+        let fewer = (row.rounds.len() < rounds).then(|| format!("of {} of {rounds} rounds", row.rounds.len()));
+        let mark = [verdict, fewer].into_iter().flatten().collect::<Vec<_>>().join("; ");
         // Writing to a string can't fail.
         let _ = writeln!(
             page,
@@ -70,7 +68,7 @@ pub(super) fn page(report: &Report<'_>) -> String {
         machine.settings.join("; "),
         rounds.len(),
         scale.try_for.as_secs(),
-        table(ratios),
+        table(ratios, rounds.len()),
     );
     if flames.is_empty() {
         page += "No flame graphs: there is no `perf` on this machine, or none was asked for.\n\n";
@@ -79,7 +77,8 @@ pub(super) fn page(report: &Report<'_>) -> String {
         let _ = writeln!(page, "![{flame}]({flame})\n");
     }
     page += NOTES;
-    page += "\n## Every round\n\nTaken again by `make bench`, one of them by `make bench ONLY=R1`.\n";
+    page += "\n## Every round\n\nTaken again by `make bench`; some rows by `make bench ONLY=R1,R6`, whose report goes to \
+             `target/bench-report`.\n";
     for (number, round) in rounds.iter().enumerate() {
         let _ = writeln!(page, "\n### Round {}\n", number + 1);
         for (measurement, taken) in &round.taken {

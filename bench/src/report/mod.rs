@@ -13,7 +13,7 @@ pub(crate) use self::machine::Machine;
 use crate::{
     rounds::Round,
     scale::Scale,
-    table::{ROWS, Row},
+    table::{ROWS, Reach, Row},
 };
 
 /// A row, filled.
@@ -31,6 +31,8 @@ pub(crate) struct Filled {
     pub reach: String,
     /// Whether the median does.
     pub reached: Option<bool>,
+    /// The same in words, and whether all rounds agree.
+    pub verdict: Option<String>,
     /// The median of our figures.
     pub ours: f64,
     /// The median of the yardstick's.
@@ -82,7 +84,7 @@ impl<'a> Report<'a> {
 
     /// The table, as people read it.
     pub(crate) fn table(&self) -> String {
-        markdown::table(&self.ratios)
+        markdown::table(&self.ratios, self.rounds.len())
     }
 }
 
@@ -107,12 +109,21 @@ fn filled(row: &'static Row, rounds: &[Round]) -> Option<Filled> {
         max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         reach: row.reach.to_string(),
         reached: row.reach.met(median_ratio),
+        verdict: verdict(row.reach, median_ratio, &ratios),
         ours: median(taken.iter().map(|(ours, ..)| *ours).collect())?,
         yardstick: median(taken.iter().filter_map(|(_, yardstick, _)| *yardstick).collect()),
         unit: row.unit.to_string(),
         rounds: ratios,
         row,
     })
+}
+
+/// By the median, for a row that is to reach something.
+fn verdict(reach: Reach, median: f64, ratios: &[f64]) -> Option<String> {
+    let reached = reach.met(median)?;
+    let word = if reached { "reached" } else { "short" };
+    let agreed = ratios.iter().all(|ratio| reach.met(*ratio) == Some(reached));
+    Some(if agreed { word.to_owned() } else { format!("{word} (not in every round)") })
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -152,6 +163,16 @@ mod tests {
         assert!(of("R1").is_none());
         let alone = of("R12").unwrap();
         assert_eq!((alone.median, alone.yardstick, alone.reached), (42.0, None, Some(true)));
+    }
+
+    #[test]
+    fn a_verdict_is_the_median_s_and_says_where_rounds_disagree() {
+        let said = |reach, ratios: &[f64]| verdict(reach, median(ratios.to_vec()).unwrap(), ratios).unwrap_or_default();
+        assert_eq!(said(Reach::AtLeast(5.0), &[5.0, 6.0, 7.0]), "reached");
+        assert_eq!(said(Reach::AtLeast(5.0), &[4.9, 5.0, 6.0]), "reached (not in every round)");
+        assert_eq!(said(Reach::AtLeast(5.0), &[3.0, 4.0, 6.0]), "short (not in every round)");
+        assert_eq!(said(Reach::AtMost(2.0), &[3.0, 4.0, 6.0]), "short");
+        assert_eq!(said(Reach::Told, &[1.0]), "");
     }
 
     #[test]
