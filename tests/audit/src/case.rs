@@ -18,6 +18,8 @@ use crate::{Counts, Violation};
 pub struct Seen {
     /// How much that was.
     pub counts: Counts,
+    /// The first id of interest; of tickets and orders with earlier ones nothing was read.
+    pub since: Uuid,
     /// Every ticket that anybody knows of.
     pub tickets: HashMap<Uuid, TicketCase>,
     /// Every order that a database or the ledger knows of.
@@ -316,6 +318,8 @@ pub struct Topic {
     pub cut: bool,
     /// Of each key, what was told.
     pub tales: HashMap<Uuid, Tale>,
+    /// Of each order that was rejected, what stands for the rejections: they are told under a ticket's key, and change no version.
+    pub rejections: HashMap<Uuid, Vec<u32>>,
 }
 
 /// What was told of one key: versions that follow one another.

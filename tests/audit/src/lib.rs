@@ -23,6 +23,9 @@ use uuid::Uuid;
 
 pub use violation::{About, Rule, Violation};
 
+/// How far two machines' clocks may be apart: a service's, which ids and times are made by, from another's or the broker's.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 /// How long a violation has to last unless another time is given: longer than any work takes whose services are well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

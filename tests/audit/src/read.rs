@@ -20,9 +20,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// All of it, once. The topics are read meanwhile: what is behind them or ahead of them is told by its version.
 pub(crate) async fn everything(sources: &Sources) -> Result<Seen> {
-    let mut seen = Seen { ledger: sources.ledger.is_some(), ..Seen::default() };
     // Ids are ordered as their column is, and none comes before this one.
     let since = sources.since.unwrap_or(Uuid::nil());
+    let mut seen = Seen { since, ledger: sources.ledger.is_some(), ..Seen::default() };
     let topics = topics::read(sources);
     let rows = async {
         let databases = &sources.databases;

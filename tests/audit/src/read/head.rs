@@ -1,5 +1,5 @@
-//! What of an event says where it belongs: its key, its version, and whether that counts. In: a payload. Out: that; the
-//! rest isn't looked at, for there are millions. The numbers of fields are the contract's, which only grows.
+//! What of an event says where it belongs: its key, its version, and whom it rejects. In: a payload. Out: that; the rest isn't
+//! looked at, for there are millions. The numbers of fields are the contract's, which only grows.
 
 use prost::Message;
 
@@ -10,8 +10,8 @@ pub(super) struct Head {
     pub(super) id: String,
     /// The version that it tells.
     pub(super) version: i64,
-    /// Whether it leaves that as it is.
-    pub(super) changes_nothing: bool,
+    /// The order that gets no stock, which leaves the version as it is.
+    pub(super) rejects: Option<String>,
 }
 
 /// `TicketEvent`.
@@ -22,7 +22,14 @@ struct TicketHead {
     #[prost(int64, tag = "2")]
     version: i64,
     #[prost(message, optional, tag = "12")]
-    reservation_rejected: Option<()>,
+    reservation_rejected: Option<Rejected>,
+}
+
+/// `ReservationRejected`.
+#[derive(Clone, PartialEq, Message)]
+struct Rejected {
+    #[prost(string, tag = "1")]
+    order_id: String,
 }
 
 /// `OrderEvent` and `PaymentEvent`, and `ExpirationEvent` but for the version.
@@ -40,13 +47,13 @@ pub(super) type Read = fn(&[u8]) -> Result<Head, prost::DecodeError>;
 /// A ticket's: a rejection repeats the version.
 pub(super) fn of_ticket(payload: &[u8]) -> Result<Head, prost::DecodeError> {
     let TicketHead { ticket_id: id, version, reservation_rejected } = TicketHead::decode(payload)?;
-    Ok(Head { id, version, changes_nothing: reservation_rejected.is_some() })
+    Ok(Head { id, version, rejects: reservation_rejected.map(|rejected| rejected.order_id) })
 }
 
 /// An order's or an account's.
 pub(super) fn of_order(payload: &[u8]) -> Result<Head, prost::DecodeError> {
     let OrderHead { order_id: id, version } = OrderHead::decode(payload)?;
-    Ok(Head { id, version, changes_nothing: false })
+    Ok(Head { id, version, rejects: None })
 }
 
 /// A timer's, which fires once.
@@ -65,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn head(id: &str, version: i64, changes_nothing: bool) -> Head {
-        Head { id: id.to_owned(), version, changes_nothing }
+    fn head(id: &str, version: i64, rejects: Option<&str>) -> Head {
+        Head { id: id.to_owned(), version, rejects: rejects.map(str::to_owned) }
     }
 
     #[test]
@@ -78,20 +85,20 @@ mod tests {
             change: Some(change),
         };
         let created = ticket(ticket_event::Change::Created(TicketCreated {})).encode_to_vec();
-        assert_eq!(of_ticket(&created).unwrap(), head("t", 7, false));
+        assert_eq!(of_ticket(&created).unwrap(), head("t", 7, None));
         let rejected = ReservationRejected { order_id: "o".into(), reason: 1 };
         let rejected = ticket(ticket_event::Change::ReservationRejected(rejected)).encode_to_vec();
-        assert_eq!(of_ticket(&rejected).unwrap(), head("t", 7, true));
+        assert_eq!(of_ticket(&rejected).unwrap(), head("t", 7, Some("o")));
 
         let change = Some(order_event::Change::Created(OrderCreated {}));
         let order = Some(Order { id: "o".into(), ..Order::default() });
         let order = OrderEvent { order_id: "o".into(), version: 2, order, change }.encode_to_vec();
-        assert_eq!(of_order(&order).unwrap(), head("o", 2, false));
+        assert_eq!(of_order(&order).unwrap(), head("o", 2, None));
         let payment = Some(Payment { id: "p".into(), ..Payment::default() });
         let payment = PaymentEvent { order_id: "o".into(), version: 3, payment, change: None }.encode_to_vec();
-        assert_eq!(of_order(&payment).unwrap(), head("o", 3, false));
+        assert_eq!(of_order(&payment).unwrap(), head("o", 3, None));
         let timer = ExpirationEvent { order_id: "o".into(), ..ExpirationEvent::default() }.encode_to_vec();
-        assert_eq!(of_timer(&timer).unwrap(), head("o", 1, false));
+        assert_eq!(of_timer(&timer).unwrap(), head("o", 1, None));
         assert!(of_order(b"\xff").is_err());
     }
 }

@@ -2,7 +2,7 @@
 //! asked. In: a broker. Out: each key's tale, and what in it could not come there. No group is joined, no offset committed.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
@@ -22,14 +22,12 @@ use super::{
     head::{self, Head},
 };
 use crate::{
-    About, Rule, Sources, Violation,
+    About, CLOCKS_APART, Rule, Sources, Violation,
     case::{Fault, Tale, Topic, Topics},
 };
 
 /// How long a call to a broker may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How far a service's clock, which ids are made by, may be from the broker's.
-const CLOCKS_APART: i64 = 60_000;
 
 /// How one topic is read.
 #[derive(Clone, Copy)]
@@ -117,7 +115,8 @@ fn read_all(plan: Plan, brokers: &str, name: &str, since: Uuid) -> Result<Readin
 fn first_of_interest(client: &BaseConsumer, name: &str, partition: i32, since: Uuid) -> Result<Option<i64>> {
     let Some(time) = since.get_timestamp() else { return Ok(None) };
     let (seconds, nanos) = time.to_unix();
-    let at = i64::try_from(seconds)?.saturating_mul(1000) + i64::from(nanos / 1_000_000) - CLOCKS_APART;
+    let apart = i64::try_from(CLOCKS_APART.as_millis())?;
+    let at = i64::try_from(seconds)?.saturating_mul(1000) + i64::from(nanos / 1_000_000) - apart;
     let mut asked = TopicPartitionList::new();
     asked.add_partition_offset(name, partition, Offset::Offset(at.max(0)))?;
     let answer = client.offsets_for_times(asked, TIMEOUT)?;
@@ -136,16 +135,14 @@ struct Reading {
     since: Uuid,
     topic: Topic,
     records: u64,
-    /// What stands for the events that change nothing: they may be repeated, too, and have no version of their own.
-    unversioned: HashSet<(Uuid, u32)>,
     /// One a key: what comes after the first fault follows from it.
     violations: HashMap<Uuid, Violation>,
 }
 
 impl Reading {
     fn new(plan: Plan, since: Uuid) -> Self {
-        let (topic, unversioned, violations) = Default::default();
-        Self { plan, since, topic, records: 0, unversioned, violations }
+        let (topic, violations) = Default::default();
+        Self { plan, since, topic, records: 0, violations }
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
@@ -165,6 +162,7 @@ impl Reading {
         let what = match self.hear(key, &head, print, message.partition()) {
             Ok(()) => return,
             Err(Unfit::Elsewhere) => format!("record {} is about {}", place(), head.id),
+            Err(Unfit::OfNobody(order)) => format!("record {} rejects {order}, which is no order", place()),
             Err(Unfit::Fault(Fault::Gap { after, came })) => {
                 format!("record {} is version {came}, after version {after}", place())
             }
@@ -184,11 +182,16 @@ impl Reading {
             return Err(Unfit::Elsewhere);
         }
         let tale = self.topic.tales.get(&key);
-        if head.changes_nothing {
+        if let Some(rejects) = &head.rejects {
+            let order = Uuid::try_parse(rejects).map_err(|_| Unfit::OfNobody(rejects.clone()))?;
+            let told = self.topic.rejections.entry(order).or_default();
+            // A repetition may come late.
+            if told.contains(&print) {
+                return Ok(());
+            }
+            told.push(print);
             let last = tale.map_or(0, Tale::last);
             let fits = head.version == last || (tale.is_none() && self.topic.cut);
-            // A repetition may come late.
-            let fits = !self.unversioned.insert((key, print)) || fits;
             return if fits { Ok(()) } else { Err(Unfit::Fault(Fault::Gap { after: last, came: head.version })) };
         }
         let tale = self.topic.tales.entry(key).or_default();
@@ -199,6 +202,8 @@ impl Reading {
 enum Unfit {
     /// Its key isn't what it is about.
     Elsewhere,
+    /// What it rejects has no id.
+    OfNobody(String),
     Fault(Fault),
 }
 
@@ -223,12 +228,14 @@ mod tests {
     const KEY: Uuid = Uuid::from_u128(1);
     const NONE: [usize; 0] = [];
 
+    const ORDER: Uuid = Uuid::from_u128(9);
+
     fn version(version: i64) -> Head {
-        Head { id: KEY.to_string(), version, changes_nothing: false }
+        Head { id: KEY.to_string(), version, rejects: None }
     }
 
     fn rejection(version: i64) -> Head {
-        Head { id: KEY.to_string(), version, changes_nothing: true }
+        Head { rejects: Some(ORDER.to_string()), ..self::version(version) }
     }
 
     /// Which records of these don't fit, counted from 0: heads, and what stands for their words.
@@ -245,6 +252,17 @@ mod tests {
         assert_eq!(unfit(false, &tale), NONE);
         assert_eq!(unfit(false, &[(version(1), 1), (rejection(2), 2)]), [1], "of a version that never was");
         assert_eq!(unfit(false, &[(version(1), 1), (version(2), 2), (rejection(1), 3)]), [2], "of one that was");
+    }
+
+    #[test]
+    fn rejections_are_counted_by_order_and_repetitions_are_not() {
+        let mut reading = Reading::new(TICKETS, Uuid::nil());
+        for (head, print) in [(version(1), 1), (rejection(1), 2), (rejection(1), 2), (rejection(1), 3)] {
+            assert!(reading.hear(KEY, &head, print, 0).is_ok());
+        }
+        assert_eq!(reading.topic.rejections, HashMap::from([(ORDER, vec![2, 3])]));
+        let of_nobody = Head { rejects: Some("o".into()), ..version(1) };
+        assert_eq!(unfit(false, &[(version(1), 1), (of_nobody, 2)]), [1]);
     }
 
     #[test]

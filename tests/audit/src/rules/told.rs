@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     About, Rule, Violation,
-    case::{Seen, Tale, TimerStatus, Topic},
+    case::{Hold, Seen, Tale, TimerStatus, Topic},
 };
 
 /// All topics.
@@ -28,7 +28,29 @@ pub(super) fn all(seen: &Seen) -> Vec<Violation> {
     violations.extend(differing("orders", &topics.orders, seen.orders.keys(), About::Order, orders));
     violations.extend(differing("payments", &topics.payments, seen.orders.keys(), About::Order, payments));
     violations.extend(differing("expiration", &topics.expiration, seen.orders.keys(), About::Order, timers));
+    violations.extend(rejections(seen));
     violations
+}
+
+/// An order that was refused its stock is told that once, and no other is: by versions, which no rejection changes, it would not
+/// be missed.
+fn rejections(seen: &Seen) -> impl Iterator<Item = Violation> {
+    let topic = &seen.topics.tickets;
+    let of_none = topic.rejections.keys().filter(|id| **id >= seen.since && !seen.orders.contains_key(id));
+    seen.orders.keys().chain(of_none).filter_map(|id| {
+        let told = topic.rejections.get(id).map_or(0, Vec::len);
+        let reservation = seen.orders.get(id).and_then(|case| case.reservation);
+        let refused = reservation.filter(|reservation| reservation.status == Hold::Refused);
+        // What was told where the topic is cut, or of an earlier ticket, can't be known.
+        let missing = refused.is_some_and(|refused| told == 0 && !topic.cut && refused.ticket >= seen.since);
+        let wrong = missing || told > usize::from(refused.is_some());
+        wrong.then(|| {
+            let status =
+                reservation.map_or_else(|| "none".to_owned(), |reservation| format!("{:?}", reservation.status));
+            let what = format!("topic tickets tells {told} rejections of it, and its reservation is {status}");
+            Violation::new(Rule::Told, About::Order(*id), what)
+        })
+    })
 }
 
 /// Where a topic and its database are not at the same version. What a database doesn't have is at version 0.
@@ -59,7 +81,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::case::Fault;
+    use crate::case::{Fault, OrderCase, Reservation, Topics};
 
     const ID: Uuid = Uuid::from_u128(1);
 
@@ -96,7 +118,7 @@ mod tests {
     /// What is said where a database is at `row` (or has none), and a topic told `versions`.
     fn said(row: Option<i64>, versions: Option<&[i64]>, cut: bool) -> Option<String> {
         let tales = versions.map(|versions| (ID, tale(versions, cut).0));
-        let topic = Topic { cut, tales: tales.into_iter().collect() };
+        let topic = Topic { cut, tales: tales.into_iter().collect(), ..Topic::default() };
         let rows: HashMap<_, _> = row.map(|row| (ID, row)).into_iter().collect();
         let mut found = differing("orders", &topic, rows.keys(), About::Order, |id| rows.get(id).copied());
         let first = found.next();
@@ -115,5 +137,46 @@ mod tests {
         assert_eq!(said(None, Some(&[1]), false), both(1, 0));
         assert_eq!(said(Some(1), None, true), None, "it was told where the topic is cut");
         assert_eq!(said(Some(3), Some(&[2]), true), both(2, 3));
+    }
+
+    /// How many violations there are of an order whose reservation is this, of a ticket whose id is 5, where so many different
+    /// rejections were told of it.
+    fn broken(hold: Option<Hold>, told: usize, since: u128, cut: bool) -> usize {
+        let (since, ticket) = (Uuid::from_u128(since), Uuid::from_u128(5));
+        let reservation = hold.map(|status| Reservation { ticket, quantity: 1, status });
+        let rejections = (told > 0).then(|| (ID, (0..).take(told).collect())).into_iter().collect();
+        let case = OrderCase { reservation, ..OrderCase::default() };
+        let topics = Topics { tickets: Topic { cut, rejections, ..Topic::default() }, ..Topics::default() };
+        let orders = hold.map(|_| (ID, case)).into_iter().collect();
+        super::rejections(&Seen { since, orders, topics, ..Seen::default() }).count()
+    }
+
+    #[test]
+    fn an_order_that_was_refused_is_told_so_once_and_no_other_is() {
+        use Hold::{Ended, Held, Refused, Released, Sold};
+        for (row, (hold, told, since, cut, violations)) in [
+            (Some(Refused), 1, 0, false, 0),
+            (Some(Refused), 0, 0, false, 1),
+            (Some(Refused), 2, 0, false, 1),
+            (Some(Held), 0, 0, false, 0),
+            (Some(Held), 1, 0, false, 1),
+            (Some(Sold), 1, 0, false, 1),
+            (Some(Released), 1, 0, false, 1),
+            (Some(Ended), 0, 0, false, 0),
+            (Some(Ended), 1, 0, false, 1),
+            // Nobody knows of such an order; or nobody was asked for it.
+            (None, 1, 0, false, 1),
+            (None, 1, 2, false, 0),
+            // Of an earlier ticket no records are read; of a topic that is cut there may be none any more.
+            (Some(Refused), 0, 6, false, 0),
+            (Some(Refused), 0, 0, true, 0),
+            (Some(Refused), 2, 0, true, 1),
+            (Some(Held), 1, 0, true, 1),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(broken(hold, told, since, cut), violations, "row {row}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use contracts::{
     expiration::v1::ExpirationStatus,
     orders::v1::{CancelReason, Order, OrderEvent, OrderStatus},
     payments::v1::PaymentStatus,
-    tickets::v1::Ticket,
+    tickets::v1::{Ticket, TicketEvent},
 };
 use prost::Message;
 use stories::{
@@ -189,15 +189,24 @@ async fn tables_tampered_with(world: &World, sources: &Sources, orders: &Orders)
         ),
         ("tickets", reservation("status = 3", open), vec![(Stock, ticket), (Reservation, order(open))]),
         ("tickets", reservation("status = 2", open), vec![(Stock, ticket), (Reservation, order(open))]),
-        ("tickets", reservation("status = 4", paid), vec![(Stock, ticket), (Reservation, order(paid))]),
+        (
+            "tickets",
+            reservation("status = 4", paid),
+            vec![(Stock, ticket), (Reservation, order(paid)), (Told, order(paid))],
+        ),
+        ("tickets", reservation("status = 4", expired), vec![(Told, order(expired))]),
         ("tickets", reservation("quantity = quantity + 1", expired), vec![(Reservation, order(expired))]),
         ("tickets", reservation(&format!("ticket_id = '{nobodys}'"), expired), vec![(Reservation, order(expired))]),
-        ("tickets", gone("reservations", "order_id", sold_out), vec![(Reservation, order(sold_out))]),
-        ("tickets", reservation("status = 5", sold_out), vec![]),
+        (
+            "tickets",
+            gone("reservations", "order_id", sold_out),
+            vec![(Reservation, order(sold_out)), (Told, order(sold_out))],
+        ),
+        ("tickets", reservation("status = 5", sold_out), vec![(Told, order(sold_out))]),
         (
             "tickets",
             format!("INSERT INTO reservations VALUES ('{nobodys}', '{ticket_id}', 1, 4)"),
-            vec![(NoSuchOrder, nobody)],
+            vec![(NoSuchOrder, nobody), (Told, nobody)],
         ),
         // Orders, and all that follows from what they are.
         ("orders", gone("orders", "id", cancelled), vec![(NoSuchOrder, order(cancelled)), (Told, order(cancelled))]),
@@ -338,6 +347,17 @@ async fn records_that_no_service_wrote(world: &World, sources: &Sources, orders:
     tampering::tell(world, "orders", unheard).await?;
     expected.insert((Told, About::Order(nobody)));
     assert_eq!(broken(sources).await?, expected, "of an order that nobody placed");
+
+    // Another rejection of one that was rejected, where it fits in with what the ticket tells.
+    let told = history::first_appearances(world, "tickets").await?;
+    let rejection = |event: &&Event| event.headers.get("ce_type").is_some_and(|kind| kind.ends_with("rejected"));
+    let rejected = told.iter().find(rejection).context("it was told")?;
+    let newest = told.iter().rfind(|event| event.key == rejected.key).context("it was told")?;
+    let mut message: TicketEvent = rejected.message()?;
+    message.version = newest.message::<TicketEvent>()?.version;
+    tampering::tell(world, "tickets", Event { payload: message.encode_to_vec(), ..rejected.clone() }).await?;
+    expected.insert((Told, order(&orders.sold_out)));
+    assert_eq!(broken(sources).await?, expected, "rejected twice");
 
     // Twice: a timer that fires again, and a ticket's event that is none.
     let told = history::first_appearances(world, "expiration").await?;
