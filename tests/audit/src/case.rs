@@ -101,10 +101,14 @@ pub struct Order {
     pub quantity: i32,
     /// What others keep of it.
     pub shown: Shown,
+    /// Why it was cancelled, if it was.
+    pub reason: Option<Reason>,
     /// When it ends unless it is paid.
     pub expires_at: SystemTime,
     /// Whether that time had passed, by the database's clock.
     pub overdue: bool,
+    /// When its status changed last.
+    pub updated_at: SystemTime,
 }
 
 /// An order, as payments keeps it.
@@ -138,6 +142,8 @@ pub struct Reservation {
 pub struct Payment {
     /// Its id.
     pub id: Uuid,
+    /// Who pays.
+    pub user: Print,
     /// What became of it.
     pub status: PaymentStatus,
     /// The provider's id of the charge, once there is one.
@@ -256,6 +262,23 @@ impl OrderStatus {
         matches!(self, Self::Created | Self::AwaitingPayment)
     }
 }
+
+status!(
+    /// Why an order was cancelled.
+    Reason, "orders.cancel_reason", {
+    /// Its buyer did.
+    1 => Buyer,
+    /// It was not paid in time.
+    2 => Expired,
+    /// Less was available than was ordered.
+    3 => SoldOut,
+    /// The price was another by then.
+    4 => PriceChanged,
+    /// The sale had ended.
+    5 => Withdrawn,
+    /// Nobody listed such a ticket.
+    6 => UnknownTicket,
+});
 
 status!(
     /// What became of an order's stock.

@@ -26,7 +26,9 @@ pub enum Rule {
     Account,
     /// An order's timer runs exactly while the order is open, to the same time.
     Timer,
-    /// An order's payments are where its end has them: one succeeded for what was bought, none for what was not.
+    /// An order was cancelled for the reason that it tells, as those have it who are that reason, and no sooner than it could be.
+    Reason,
+    /// An order's payments are its buyer's, and where its end has them: one succeeded for what was bought, none for what was not.
     Payment,
     /// Money and ticket are on the same side, by the provider's ledger.
     Money,
@@ -36,7 +38,7 @@ pub enum Rule {
     Events,
     /// What a database has, its topic tells, no less and no more.
     Told,
-    /// What a database's outbox has is published.
+    /// What a database's outbox has is published, and it is kept how far.
     Outbox,
 }
 

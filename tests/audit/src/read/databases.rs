@@ -13,8 +13,8 @@ use super::{CONNECT, LIMIT};
 use crate::{
     About, Rule, Violation,
     case::{
-        Copied, Currency, Hold, Order, OrderStatus, Payment, PaymentStatus, Print, Reservation, Seen, Shown, Ticket,
-        Timer, TimerStatus,
+        Copied, Currency, Hold, Order, OrderStatus, Payment, PaymentStatus, Print, Reason, Reservation, Seen, Shown,
+        Ticket, Timer, TimerStatus,
     },
 };
 
@@ -49,11 +49,13 @@ pub(super) async fn payments(url: &str, since: Uuid, seen: &mut Seen) -> Result<
             Ok(())
         })
         .await?;
-        let payments = "SELECT order_id, id, status, provider_reference, version FROM payments WHERE order_id >= $1";
+        let payments = "SELECT order_id, id, status, provider_reference, version, user_id \
+                        FROM payments WHERE order_id >= $1";
         each(transaction, payments, since, |row| {
             seen.counts.payments += 1;
             let payment = Payment {
                 id: row.try_get(1)?,
+                user: Print::of(row.try_get(5)?),
                 status: PaymentStatus::of(row.try_get(2)?)?,
                 reference: row.try_get::<_, Option<&str>>(3)?.map(Print::of),
                 version: row.try_get(4)?,
@@ -71,7 +73,7 @@ pub(super) async fn payments(url: &str, since: Uuid, seen: &mut Seen) -> Result<
 pub(super) async fn orders(url: &str, since: Uuid, seen: &mut Seen) -> Result<()> {
     reading(url, async |transaction| {
         let orders = "SELECT id, ticket_id, quantity, user_id, currency, unit_price * quantity, status, version, \
-                      expires_at, expires_at < now() FROM orders WHERE id >= $1";
+                      expires_at, expires_at < now(), cancel_reason, updated_at FROM orders WHERE id >= $1";
         each(transaction, orders, since, |row| {
             let status = OrderStatus::of(row.try_get(6)?)?;
             *match status {
@@ -87,8 +89,15 @@ pub(super) async fn orders(url: &str, since: Uuid, seen: &mut Seen) -> Result<()
                 status,
                 version: row.try_get(7)?,
             };
-            let (ticket, quantity) = (row.try_get(1)?, row.try_get(2)?);
-            let order = Order { ticket, quantity, shown, expires_at: row.try_get(8)?, overdue: row.try_get(9)? };
+            let order = Order {
+                ticket: row.try_get(1)?,
+                quantity: row.try_get(2)?,
+                shown,
+                reason: row.try_get::<_, Option<i16>>(10)?.map(Reason::of).transpose()?,
+                expires_at: row.try_get(8)?,
+                overdue: row.try_get(9)?,
+                updated_at: row.try_get(11)?,
+            };
             seen.orders.entry(row.try_get(0)?).or_default().order = Some(order);
             Ok(())
         })
@@ -190,11 +199,15 @@ const UNPUBLISHED: &str = "\
                    UNION ALL \
                    SELECT seq, xid FROM outbox \
                    WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip(published) FROM cursor))) \
-    SELECT count(*), min(seq), max(seq) FROM fresh, cursor \
+    SELECT count(*), min(seq), max(seq), (SELECT count(*) FROM cursor) FROM fresh, cursor \
     WHERE NOT pg_visible_in_snapshot(xid, target) OR seq > sent";
 
 async fn outbox(transaction: &Transaction<'_>, service: &'static str) -> Result<Option<Violation>> {
     let row = transaction.query_one(UNPUBLISHED, &[]).await?;
+    if row.try_get::<_, i64>(3)? == 0 {
+        let what = "its outbox has no cursor: nothing of it is published";
+        return Ok(Some(Violation::new(Rule::Outbox, About::Service(service), what)));
+    }
     let (Some(first), Some(last)) = (row.try_get::<_, Option<i64>>(1)?, row.try_get::<_, Option<i64>>(2)?) else {
         return Ok(None);
     };

@@ -10,7 +10,7 @@ use crate::{
 /// All rules of an existing order's money; by the provider's ledger, too, if that was read.
 pub(super) fn all(id: Uuid, order: &Order, case: &OrderCase, ledger: bool) -> impl Iterator<Item = Violation> {
     let found = [
-        (Rule::Payment, payments(order.shown.status, &case.payments)),
+        (Rule::Payment, payments(order, &case.payments)),
         (Rule::Money, ledger.then(|| sides(order, &case.movements)).flatten()),
         (Rule::Ledger, ledger.then(|| told(order, case)).flatten()),
     ];
@@ -40,7 +40,11 @@ fn sides(order: &Order, movements: &[Movement]) -> Option<String> {
     Some(format!("{} {} were moved, and its total is {} {}", other.amount, other.currency, shown.total, shown.currency))
 }
 
-fn payments(status: OrderStatus, payments: &[Payment]) -> Option<String> {
+fn payments(order: &Order, payments: &[Payment]) -> Option<String> {
+    if let Some(payment) = payments.iter().find(|payment| payment.user != order.shown.user) {
+        return Some(format!("payment {} is another's", payment.id));
+    }
+    let status = order.shown.status;
     let statuses: Vec<_> = payments.iter().map(|payment| payment.status).collect();
     let standing: Vec<_> = statuses.iter().filter(|status| **status != PaymentStatus::Failed).collect();
     let fits = match status {
@@ -103,7 +107,8 @@ mod tests {
 
     fn payment(status: PaymentStatus) -> Payment {
         let taken = !matches!(status, PaymentStatus::Pending | PaymentStatus::Failed);
-        Payment { id: ID, status, reference: taken.then(|| Print::of("pi_1")), version: 2 }
+        let reference = taken.then(|| Print::of("pi_1"));
+        Payment { id: ID, user: Print::of("bob"), status, reference, version: 2 }
     }
 
     fn moved(kind: Kind) -> Movement {
@@ -114,7 +119,8 @@ mod tests {
     fn order(status: OrderStatus, total: i64) -> Order {
         let (user, currency) = (Print::of("bob"), Currency::of("USD"));
         let shown = Shown { user, currency, total, status, version: 3 };
-        Order { ticket: ID, quantity: 1, shown, expires_at: SystemTime::UNIX_EPOCH, overdue: false }
+        let (expires_at, updated_at) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        Order { ticket: ID, quantity: 1, shown, reason: None, expires_at, overdue: false, updated_at }
     }
 
     /// The rules that this order breaks with these payments and movements.
@@ -191,6 +197,18 @@ mod tests {
         assert_eq!(of(Movement { amount: 199, ..moved(Kind::Charge) }), [Rule::Money]);
         assert_eq!(of(Movement { currency: Currency::of("eur"), ..moved(Kind::Charge) }), [Rule::Money]);
         assert_eq!(of(Movement { charge: Print::of("pi_2"), ..moved(Kind::Charge) }), [Rule::Ledger]);
+    }
+
+    #[test]
+    fn whoever_pays_is_the_buyer_whatever_comes_of_it() {
+        for status in [PaymentStatus::Succeeded, PaymentStatus::Failed] {
+            let another = Payment { id: Uuid::from_u128(2), user: Print::of("eve"), ..payment(status) };
+            let payments = vec![another, payment(PaymentStatus::Succeeded)];
+            let case = OrderCase { payments, ..OrderCase::default() };
+            let said: Vec<_> = all(ID, &order(OrderStatus::Completed, 200), &case, false).collect();
+            assert_eq!(said.len(), 1, "{status:?}");
+            assert!(said[0].what.contains("another's"), "{said:?}");
+        }
     }
 
     #[test]

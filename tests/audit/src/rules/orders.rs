@@ -4,8 +4,8 @@ use humantime::format_rfc3339_micros;
 use uuid::Uuid;
 
 use crate::{
-    About, Rule, Violation,
-    case::{Hold, Order, OrderCase, OrderStatus, TimerStatus},
+    About, CLOCKS_APART, Rule, Violation,
+    case::{Hold, Order, OrderCase, OrderStatus, Reason, TimerStatus},
 };
 
 /// All rules of an order that exists, but for its money.
@@ -16,6 +16,7 @@ pub(super) fn all(id: Uuid, order: &Order, case: &OrderCase) -> impl Iterator<It
         (Rule::Reservation, reservation(order, case)),
         (Rule::Account, account(order, case)),
         (Rule::Timer, timer(order, case)),
+        (Rule::Reason, order.reason.and_then(|reason| cancelled(reason, order, case))),
     ];
     found.into_iter().filter_map(move |(rule, what)| Some(Violation::new(rule, About::Order(id), what?)))
 }
@@ -90,6 +91,28 @@ fn timer(order: &Order, case: &OrderCase) -> Option<String> {
     (order.expires_at != timer.expires_at).then(|| format!("its time is up at {ours}, and its timer due at {theirs}"))
 }
 
+/// The timer and the reservation of an order that has ended since are final, so that they are still what ended it. Where there is
+/// none, that is said already.
+fn cancelled(reason: Reason, order: &Order, case: &OrderCase) -> Option<String> {
+    match reason {
+        // At any time, whatever the others were at.
+        Reason::Buyer => None,
+        Reason::Expired => {
+            if let Some(timer) = case.timer.filter(|timer| timer.status != TimerStatus::Expired) {
+                return Some(format!("{reason:?}, and its timer is {:?}", timer.status));
+            }
+            // A timer is due by one clock, and orders told the time by another.
+            let early = order.updated_at + CLOCKS_APART < order.expires_at;
+            let [at, due] = [order.updated_at, order.expires_at].map(format_rfc3339_micros);
+            early.then(|| format!("{reason:?} at {at}, and its time was up at {due}"))
+        }
+        Reason::SoldOut | Reason::PriceChanged | Reason::Withdrawn | Reason::UnknownTicket => {
+            let other = case.reservation.filter(|reservation| reservation.status != Hold::Refused)?;
+            Some(format!("{reason:?}, and its reservation is {:?}", other.status))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
@@ -110,8 +133,10 @@ mod tests {
             OrderStatus::Completed => (Hold::Sold, TimerStatus::Dropped),
             OrderStatus::Cancelled => (Hold::Released, TimerStatus::Expired),
         };
+        let reason = (status == OrderStatus::Cancelled).then_some(Reason::Expired);
+        let order = Order { ticket, quantity: 2, shown, reason, expires_at, overdue: false, updated_at: expires_at };
         OrderCase {
-            order: Some(Order { ticket, quantity: 2, shown, expires_at, overdue: false }),
+            order: Some(order),
             reservation: Some(Reservation { ticket, quantity: 2, status: hold }),
             account: Some(shown),
             timer: Some(Timer { expires_at, status: timer }),
@@ -187,9 +212,62 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_cancelled_for_the_reason_that_it_tells() {
+        use Hold::{Ended, Held, Refused, Released, Sold};
+        use Reason::{Buyer, Expired, PriceChanged, SoldOut, UnknownTicket, Withdrawn};
+        use TimerStatus::{Dropped, Scheduled};
+        const NOTHING: &[Rule] = &[];
+        let fired = TimerStatus::Expired;
+        type Row<'a> = (Reason, TimerStatus, Hold, &'a [Rule]);
+        let (reason, timer, stock) = (Rule::Reason, Rule::Timer, Rule::Reservation);
+        let table: &[Row<'_>] = &[
+            // Its buyer may be the first at any time, and the others hear of it late.
+            (Buyer, Dropped, Released, NOTHING),
+            (Buyer, fired, Refused, NOTHING),
+            (Buyer, Dropped, Ended, NOTHING),
+            // Its time may be up before it is heard whether there is stock.
+            (Expired, fired, Released, NOTHING),
+            (Expired, fired, Refused, NOTHING),
+            (Expired, fired, Ended, NOTHING),
+            (Expired, Dropped, Released, &[reason]),
+            (Expired, Scheduled, Released, &[timer, reason]),
+            // A timer may fire for what has ended meanwhile.
+            (SoldOut, Dropped, Refused, NOTHING),
+            (SoldOut, fired, Refused, NOTHING),
+            (PriceChanged, Dropped, Refused, NOTHING),
+            (Withdrawn, Dropped, Refused, NOTHING),
+            (UnknownTicket, Dropped, Refused, NOTHING),
+            (SoldOut, Dropped, Released, &[reason]),
+            (PriceChanged, Dropped, Ended, &[reason]),
+            (Withdrawn, Dropped, Held, &[stock, reason]),
+            (UnknownTicket, Dropped, Sold, &[stock, reason]),
+        ];
+        for (row, (reason, timer, hold, rules)) in table.iter().enumerate() {
+            let mut case = at_rest(OrderStatus::Cancelled);
+            its_order(&mut case).reason = Some(*reason);
+            its_timer(&mut case).status = *timer;
+            its_reservation(&mut case).status = *hold;
+            assert_eq!(broken(&case), *rules, "row {row}");
+        }
+    }
+
+    #[test]
+    fn an_order_expires_when_its_time_is_up_by_clocks_that_differ_a_little() {
+        let mut case = at_rest(OrderStatus::Cancelled);
+        let due = its_order(&mut case).expires_at;
+        its_order(&mut case).updated_at = due - CLOCKS_APART;
+        assert_eq!(broken(&case), []);
+        its_order(&mut case).updated_at = due - CLOCKS_APART - Duration::from_millis(1);
+        assert_eq!(broken(&case), [Rule::Reason]);
+        its_order(&mut case).reason = Some(Reason::Buyer);
+        assert_eq!(broken(&case), []);
+    }
+
+    #[test]
     fn whatever_is_about_an_order_that_does_not_exist_is_named() {
         assert_eq!(no_such(ID, &OrderCase::default()), None);
-        let payment = Payment { id: ID, status: PaymentStatus::Failed, reference: None, version: 1 };
+        let payment =
+            Payment { id: ID, user: Print::of("bob"), status: PaymentStatus::Failed, reference: None, version: 1 };
         let case = OrderCase { order: None, payments: vec![payment], ..at_rest(OrderStatus::Completed) };
         let said = no_such(ID, &case).unwrap().what;
         assert_eq!(said, "there is no such order, but there is a reservation, an account, payments, a timer");

@@ -8,8 +8,8 @@ use audit::{
     About::{self, Service, Topic},
     PATIENCE,
     Rule::{
-        self, Account, Events, Money, NoSuchOrder, Outbox, Overdue, Oversold, Payment, Reservation, Stock, TicketCopy,
-        Timer, Told, Undecided,
+        self, Account, Events, Money, NoSuchOrder, Outbox, Overdue, Oversold, Payment, Reason, Reservation, Stock,
+        TicketCopy, Timer, Told, Undecided,
     },
     Sources, look,
 };
@@ -202,7 +202,7 @@ async fn tables_tampered_with(world: &World, sources: &Sources, orders: &Orders)
             gone("reservations", "order_id", sold_out),
             vec![(Reservation, order(sold_out)), (Told, order(sold_out))],
         ),
-        ("tickets", reservation("status = 5", sold_out), vec![(Told, order(sold_out))]),
+        ("tickets", reservation("status = 5", sold_out), vec![(Reason, order(sold_out)), (Told, order(sold_out))]),
         (
             "tickets",
             format!("INSERT INTO reservations VALUES ('{nobodys}', '{ticket_id}', 1, 4)"),
@@ -219,6 +219,10 @@ async fn tables_tampered_with(world: &World, sources: &Sources, orders: &Orders)
             of_order("status = 4, cancel_reason = 1", free),
             vec![(Reservation, order(free)), (Account, order(free)), (Payment, order(free))],
         ),
+        // Why and when they ended.
+        ("orders", of_order("cancel_reason = 2", cancelled), vec![(Reason, order(cancelled))]),
+        ("orders", of_order("cancel_reason = 3", cancelled), vec![(Reason, order(cancelled))]),
+        ("orders", of_order("updated_at = expires_at - interval '2 minutes'", expired), vec![(Reason, order(expired))]),
         // Copies.
         ("orders", of_ticket("title = 'Opera'"), vec![(TicketCopy, ticket)]),
         ("orders", of_ticket("currency = 'EUR'"), vec![(TicketCopy, ticket)]),
@@ -251,6 +255,7 @@ async fn tables_tampered_with(world: &World, sources: &Sources, orders: &Orders)
         ("payments", payment("status = 3, failure_reason = 'lost'", refunded), vec![(Rule::Ledger, order(refunded))]),
         ("payments", payment("provider_reference = 'pi_another'", paid), vec![(Rule::Ledger, order(paid))]),
         ("payments", payment("version = version - 1", paid), vec![(Told, order(paid))]),
+        ("payments", payment("user_id = 'eve'", paid), vec![(Payment, order(paid))]),
     ];
 
     let mut kept = std::collections::BTreeMap::new();
@@ -284,6 +289,12 @@ async fn an_event_that_is_not_published(world: &World, sources: &Sources) -> Res
     session.batch_execute(unpublished).await?;
     assert_eq!(broken(sources).await?, [(Outbox, Service("orders"))].into());
     session.batch_execute("DELETE FROM outbox WHERE event_type = 'order.audited'").await?;
+    assert_eq!(broken(sources).await?, BTreeSet::new());
+
+    let no_cursor = "CREATE TEMP TABLE kept_cursor AS TABLE outbox_cursor; DELETE FROM outbox_cursor";
+    session.batch_execute(no_cursor).await?;
+    assert_eq!(broken(sources).await?, [(Outbox, Service("orders"))].into(), "nobody knows what is published");
+    session.batch_execute("INSERT INTO outbox_cursor TABLE kept_cursor").await?;
     assert_eq!(broken(sources).await?, BTreeSet::new());
     Ok(())
 }
