@@ -25,7 +25,6 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
-use uuid::Uuid;
 
 use crate::{
     lag::Lag,
@@ -99,7 +98,7 @@ impl Buyers {
                     title: format!("Concert {number}"),
                     price: Some(Money::of("USD", 29900)),
                     quantity: Some(STOCK),
-                    request_id: request_id(),
+                    request_id: None,
                 };
                 seller.create_ticket(request).await?.into_inner().ticket.context("no ticket in the answer")
             }
@@ -154,7 +153,7 @@ impl Buyers {
             ticket_id: ticket.id.clone(),
             quantity: Some(1),
             unit_price: ticket.price.clone(),
-            request_id: request_id(),
+            request_id: None,
         };
         (client, request)
     }
@@ -210,11 +209,6 @@ impl Buyers {
     }
 }
 
-/// As clients are to send one with everything that they create. At random, as most make theirs.
-fn request_id() -> Option<String> {
-    Some(Uuid::new_v4().to_string())
-}
-
 /// So many connections to every replica of a service.
 async fn lines(stack: &Stack, service: &str, each: usize, token: &Token) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
@@ -244,7 +238,7 @@ async fn pay(clients: Vec<PaymentServiceClient<Line>>, mut awaited: UnboundedRec
                 let mut client = client.clone();
                 let payment_method = "pm_card_visa".to_owned();
                 calls.spawn(async move {
-                    let request = CreatePaymentRequest { order_id, payment_method, request_id: request_id() };
+                    let request = CreatePaymentRequest { order_id, payment_method, request_id: None };
                     let payment = client.create_payment(request).await.ok()?.into_inner().payment?;
                     (payment.status() == PaymentStatus::Succeeded).then_some(())
                 });

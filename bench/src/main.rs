@@ -48,9 +48,9 @@ enum Arguments {
 /// Which ratios, and where the report goes.
 #[derive(Args)]
 struct Ratios {
-    /// A folder, made if missing; otherwise `bench/report`, or `target/bench-report` for a report that isn't of all rows in full.
-    #[arg(long)]
-    out: Option<PathBuf>,
+    /// A folder; made if missing.
+    #[arg(long, default_value = "bench/report")]
+    out: PathBuf,
     /// Each once, at a hundredth of the sizes.
     #[arg(long)]
     quick: bool,
@@ -76,29 +76,22 @@ impl Ratios {
         let mut scale = if self.quick { Scale::QUICK } else { Scale::FULL };
         scale.rounds = self.rounds.unwrap_or(scale.rounds);
         // Before all the work, rather than after it.
-        let out = self.out();
-        fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+        let out = &self.out;
+        fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
         say(format_args!("the report goes to {}", out.display()));
         let rig = Rig::start(scale).await?;
         let machine = Machine::this(&rig).await?;
         warm_up(&rig).await?;
-        let show = |rounds: &[Round]| Report::new(&machine, scale, rounds, &[]).write(&out);
+        let show = |rounds: &[Round]| Report::new(&machine, scale, rounds, &[]).write(out);
         let rounds = rounds::take(&rig, &plan, show).await?;
-        let flames = if self.only.is_empty() { flame::graphs(&rig, &rounds, &out).await? } else { Vec::new() };
+        let flames = if self.only.is_empty() { flame::graphs(&rig, &rounds, out).await? } else { Vec::new() };
         rig.stop().await?;
         let report = Report::new(&machine, scale, &rounds, &flames);
-        report.write(&out)?;
+        report.write(out)?;
         say(format_args!("{} has the report\n\n{}", out.display(), report.table()));
         let failed = rounds.iter().map(|round| round.failed.len()).sum::<usize>();
         ensure!(failed == 0, "{failed} figures could not be taken");
         Ok(())
-    }
-
-    /// The report that is kept beside the sources gives way only to one like it.
-    fn out(&self) -> PathBuf {
-        let in_part = self.quick || !self.only.is_empty();
-        let usual = || if in_part { "target/bench-report" } else { "bench/report" }.into();
-        self.out.clone().unwrap_or_else(usual)
     }
 
     fn plan(&self) -> Result<Vec<Measurement>> {

@@ -64,6 +64,7 @@ impl Machine {
             settings: vec![
                 format!("KAFKA_TOPIC_PARTITIONS={PARTITIONS}"),
                 "ORDER_TTL=1h".to_owned(),
+                "creates without a request id".to_owned(),
                 "RUST_LOG=warn".to_owned(),
                 "Postgres: fsync=on and what `make run` has; Kafka: one broker, acks=all".to_owned(),
             ],

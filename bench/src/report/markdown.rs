@@ -77,8 +77,8 @@ pub(super) fn page(report: &Report<'_>) -> String {
         let _ = writeln!(page, "![{flame}]({flame})\n");
     }
     page += NOTES;
-    page += "\n## Every round\n\nTaken again by `make bench`; some rows by `make bench ONLY=R1,R6`, whose report goes to \
-             `target/bench-report`.\n";
+    page += "\n## Every round\n\nTaken again by `make bench`; some rows, elsewhere than over this report, by \
+             `make bench ONLY=R1,R6 OUT=target/bench`.\n";
     for (number, round) in rounds.iter().enumerate() {
         let _ = writeln!(page, "\n### Round {}\n", number + 1);
         for (measurement, taken) in &round.taken {
