@@ -51,6 +51,10 @@ impl<'a, S: Service> Progress<'a, S> {
 
     /// A part met another's lock. True if it is about one root alone, which has then been found.
     pub(super) fn lock_found(&mut self, part: &[usize]) -> bool {
+        // One that is about none met a lock on its offset.
+        if part.iter().any(|index| self.units[*index].commands.is_empty()) {
+            return false;
+        }
         let mut roots = part.iter().flat_map(|index| self.roots(*index));
         let Some(found) = roots.next() else { return false };
         let alone = roots.all(|root| root == found);

@@ -2,7 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error};
 
-use super::sqlstate::SqlState;
+use super::sqlstate::ServerError;
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub enum Fault {
 /// Rejected is what the data is to blame for: the classes 22 (data exception), 23 (integrity constraint violation) and
 /// 54 (program limit exceeded). Everything that isn't known to be the work's own fault is taken for a fault of the
 /// infrastructure, which retries: a stall that an operator sees beats work that is given up.
-pub fn fault(error: &Error, state: Option<SqlState>) -> Fault {
-    match (state, error) {
+pub fn fault(error: &Error, said: Option<ServerError>) -> Fault {
+    match (said.map(|said| said.state), error) {
         // A violated check has a name. The outbox has no partition for today yet: it is made, and the work is none the worse.
-        (Some(state), Error::DatabaseError(_, about)) if &state == b"23514" && about.constraint_name().is_none() => {
+        (Some(state), _) if &state == b"23514" && said.is_some_and(|said| !said.names_constraint) => {
             Fault::Infrastructure
         }
         (Some([b'2', b'2' | b'3', ..] | [b'5', b'4', ..]), _) => Fault::Rejected,
@@ -66,19 +66,21 @@ mod tests {
 
     #[test]
     fn only_what_the_data_is_to_blame_for_is_rejected() {
-        for (state, expected) in [
-            (b"22021", Fault::Rejected),       // a zero byte in a text
-            (b"23505", Fault::Rejected),       // unique
-            (b"23514", Fault::Rejected),       // check
-            (b"54000", Fault::Rejected),       // an index row too large
-            (b"55P03", Fault::Locked),         // lock_timeout
-            (b"40P01", Fault::Infrastructure), // deadlock
-            (b"25P03", Fault::Infrastructure), // idle in transaction
-            (b"53100", Fault::Infrastructure), // disk full
-            (b"57P01", Fault::Infrastructure), // shutting down
-            (b"42P01", Fault::Infrastructure), // a table is missing: not migrated yet
+        for (state, names_constraint, expected) in [
+            (b"22021", false, Fault::Rejected),       // a zero byte in a text
+            (b"23505", true, Fault::Rejected),        // unique
+            (b"23514", true, Fault::Rejected),        // check
+            (b"23514", false, Fault::Infrastructure), // no partition
+            (b"54000", false, Fault::Rejected),       // an index row too large
+            (b"55P03", false, Fault::Locked),         // lock_timeout
+            (b"40P01", false, Fault::Infrastructure), // deadlock
+            (b"25P03", false, Fault::Infrastructure), // idle in transaction
+            (b"53100", false, Fault::Infrastructure), // disk full
+            (b"57P01", false, Fault::Infrastructure), // shutting down
+            (b"42P01", false, Fault::Infrastructure), // a table is missing: not migrated yet
         ] {
-            assert_eq!(fault(&Error::NotFound, Some(*state)), expected, "{}", String::from_utf8_lossy(state));
+            let said = ServerError { state: *state, names_constraint };
+            assert_eq!(fault(&Error::NotFound, Some(said)), expected, "{}", String::from_utf8_lossy(state));
         }
         assert_eq!(fault(&Error::BrokenTransactionManager, None), Fault::Infrastructure);
         assert_eq!(fault(&Corrupt("status").into(), None), Fault::Rejected);

@@ -17,18 +17,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Five characters that say what went wrong, as the SQL standard and Postgres number it.
 pub(super) type SqlState = [u8; 5];
 
+/// An error of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServerError {
+    pub(super) state: SqlState,
+    /// Whether it names the constraint that was violated.
+    pub(super) names_constraint: bool,
+}
+
 /// The first error since the last [`take`](Self::take): in a pipeline, the ones behind it only say that the
 /// transaction is aborted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FirstError(Arc<Mutex<Option<SqlState>>>);
+pub(super) struct FirstError(Arc<Mutex<Option<ServerError>>>);
 
 impl FirstError {
-    pub(super) fn take(&self) -> Option<SqlState> {
+    pub(super) fn take(&self) -> Option<ServerError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn note(&self, state: SqlState) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(state);
+    fn note(&self, error: ServerError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 
@@ -50,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
         let tap = &mut *self;
         let before = buf.filled().len();
         ready!(Pin::new(&mut tap.stream).poll_read(cx, buf))?;
-        tap.scanner.scan(&buf.filled()[before..], |state| tap.first_error.note(state));
+        tap.scanner.scan(&buf.filled()[before..], |error| tap.first_error.note(error));
         Poll::Ready(Ok(()))
     }
 }
@@ -83,8 +91,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
 
 /// A message's type byte and its length, which counts itself.
 const HEADER: usize = 5;
-/// An `ErrorResponse`'s first fields are its severity and its SQLSTATE; what follows may be long, and is not kept.
-const KEPT: usize = 64;
+/// An `ErrorResponse`'s first fields are its severity and its SQLSTATE; what is beyond this, which only rows and queries that it
+/// quotes can fill, is not kept.
+const KEPT: usize = 4096;
 
 /// Walks the frames of the server's messages, however they are cut into reads.
 #[derive(Default)]
@@ -97,7 +106,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(SqlState)) {
+    fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(ServerError)) {
         while !bytes.is_empty() {
             if self.remaining > 0 {
                 let (body, rest) = bytes.split_at(self.remaining.min(bytes.len()));
@@ -107,9 +116,9 @@ impl Scanner {
                 self.remaining -= body.len();
                 bytes = rest;
                 if self.remaining == 0
-                    && let Some(state) = self.error.take().as_deref().and_then(sqlstate)
+                    && let Some(error) = self.error.take().as_deref().and_then(server_error)
                 {
-                    found(state);
+                    found(error);
                 }
                 continue;
             }
@@ -125,9 +134,13 @@ impl Scanner {
     }
 }
 
-/// The field `C` of an error's fields: each a type byte and a text that ends with a zero.
-fn sqlstate(body: &[u8]) -> Option<SqlState> {
-    body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"))?.try_into().ok()
+/// An error by its fields, each a type byte and a text that ends with a zero: `C` is the SQLSTATE, `n` the constraint. One
+/// that is not here whole may have named one.
+fn server_error(body: &[u8]) -> Option<ServerError> {
+    let mut fields = body.split(|byte| *byte == 0);
+    let state = fields.find_map(|field| field.strip_prefix(b"C"))?.try_into().ok()?;
+    let names_constraint = body.len() >= KEPT || fields.any(|field| field.starts_with(b"n"));
+    Some(ServerError { state, names_constraint })
 }
 
 #[cfg(test)]
@@ -141,16 +154,27 @@ mod tests {
 
     #[test]
     fn an_errors_code_is_found_however_the_bytes_are_cut() {
-        let error = b"SERROR\0VERROR\0C55P03\0Mcanceling statement due to lock timeout\0\0";
-        let bytes =
-            [message(b'2', b""), message(b'D', b"CXX000\0"), message(b'E', error), message(b'Z', b"E")].concat();
+        let locked = b"SERROR\0VERROR\0C55P03\0Mcanceling statement due to lock timeout\0\0";
+        let violated = b"SERROR\0VERROR\0C23514\0Mnew row violates a check\0sx\0tcounters\0nvalue_check\0\0";
+        let long = [b"SERROR\0C23514\0D", &[b'x'; KEPT][..], b"\0nvalue_check\0\0"].concat();
+        let bytes = [
+            message(b'2', b""),
+            message(b'D', b"CXX000\0"),
+            message(b'E', locked),
+            message(b'Z', b"E"),
+            message(b'E', violated),
+            message(b'E', &long),
+        ]
+        .concat();
+        let of = |state: &SqlState, names_constraint| ServerError { state: *state, names_constraint };
+        let expected = [of(b"55P03", false), of(b"23514", true), of(b"23514", true)];
         for cut in 1..bytes.len() {
             let mut scanner = Scanner::default();
             let mut found = Vec::new();
             for piece in bytes.chunks(cut) {
-                scanner.scan(piece, |state| found.push(state));
+                scanner.scan(piece, |error| found.push(error));
             }
-            assert_eq!(found, [*b"55P03"], "cut every {cut} bytes");
+            assert_eq!(found, expected, "cut every {cut} bytes");
         }
     }
 }

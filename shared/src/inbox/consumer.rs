@@ -445,12 +445,14 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Tries again what waits, all at once: each attempt may have to wait for a lock.
+    /// Tries again what waits, each partition by itself: in one batch, what one of them meets could be laid to another's door
+    /// again and again.
     async fn retry_held(&mut self, client: &Client<S::Command>) {
-        let held = std::mem::take(&mut self.held);
-        self.execute(client, held.into_values().flatten().collect()).await;
-        let doomed: Vec<i32> = self.doomed.keys().filter(|doomed| !self.held.contains_key(doomed)).copied().collect();
-        for partition in doomed {
+        for (partition, waiting) in std::mem::take(&mut self.held) {
+            self.execute(client, waiting).await;
+            if self.held.contains_key(&partition) {
+                continue;
+            }
             if let Some((offset, why)) = self.doomed.remove(&partition)
                 && self.goes_on_to(At { partition, offset })
             {
