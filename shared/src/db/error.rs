@@ -20,7 +20,7 @@ pub enum Fault {
 /// Rejected is what the data is to blame for: the classes 22 (data exception), 23 (integrity constraint violation) and
 /// 54 (program limit exceeded). Everything that isn't known to be the work's own fault is taken for a fault of the
 /// infrastructure, which retries: a stall that an operator sees beats work that is given up.
-pub fn fault(error: &Error, said: Option<ServerError>) -> Fault {
+pub(super) fn fault(error: &Error, said: Option<ServerError>) -> Fault {
     match (said.map(|said| said.state), error) {
         // A violated check has a name. The outbox has no partition for today yet: it is made, and the work is none the worse.
         (Some(state), _) if &state == b"23514" && said.is_some_and(|said| !said.names_constraint) => {

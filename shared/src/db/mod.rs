@@ -10,7 +10,7 @@ mod sqlstate;
 mod transactions;
 
 pub use connect::{Conn, ConnectError, Database};
-pub use error::{Corrupt, Fault, fault};
+pub use error::{Corrupt, Fault};
 pub use migrate::{MigrateError, migrate};
 pub use pool::{Pool, PoolError};
 pub use sql::{Bindable, Fixed, Prepared};

@@ -177,8 +177,9 @@ async fn a_deadlock_is_tried_again() {
     if first > second {
         std::mem::swap(&mut first, &mut second);
     }
-    // The server looks for deadlocks on behalf of who has waited for so long: it is the lane that it calls off.
-    let eager = format!("{}?options=-c%20deadlock_timeout%3D20ms", db.superuser());
+    // The server looks for deadlocks once, on behalf of who has waited for so long: it is the lane that it calls off, if there
+    // is one by then, and before it has waited for a lock as long as it may.
+    let eager = format!("{}?options=-c%20deadlock_timeout%3D600ms", db.superuser());
     let writing = Writing::on(&Database::new(&eager, "eager").unwrap());
     writing.submit_all([create(first), create(second), create(busy)]).await;
     let stranger = db.session().await;
