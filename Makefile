@@ -103,5 +103,5 @@ kill-and-audit: ## 300 orders, paid or not, while services, Postgres, Kafka and 
 BENCH := cargo build --profile dist --locked $(addprefix --package ,tickets orders payments expiration gateway sandbox bench) --bins && target/dist/bench
 
 .PHONY: bench
-bench: ## every ratio against its yardstick, in an hour and a half, to bench/report; QUICK=1, ONLY=R1,R6, OUT=dir
+bench: ## every ratio against its yardstick, in more than an hour, to bench/report; QUICK=1, ONLY=R1,R6, OUT=dir
 	$(BENCH) report $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(OUT),--out $(OUT))

@@ -32,7 +32,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// What the report is made of: an hour and a half.
+    /// What the report is made of: more than an hour.
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         warm_up: Duration::from_secs(60),

@@ -60,17 +60,22 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     fs::write(&config.bootstrap, bootstrap(config)?.to_string())
         .map_err(|error| format!("{} can't be written: {error}", config.bootstrap.display()))?;
     // In this process's place: whoever started it signals Envoy, and sees how it ends.
+    let level = log_level(&config.telemetry.log_filter);
     let error = Command::new(&config.envoy)
         .arg("--config-path")
         .arg(&config.bootstrap)
-        .args(["--log-level", log_level(&config.telemetry.log_filter)])
-        // A filter that looks for fields in bodies warns of every body that lacks one.
-        .args(["--component-log-level", "filter:error"])
+        .args(["--log-level", level])
+        .args(quieter(level))
         .args(["--concurrency", &config.threads.to_string()])
         // Several may run on a machine.
         .arg("--disable-hot-restart")
         .exec();
     Err(format!("{} can't be run: {error}", config.envoy.display()).into())
+}
+
+/// A filter that looks for fields in bodies warns of every body that lacks one: for whoever looks closer, and nobody else.
+fn quieter(level: &str) -> &'static [&'static str] {
+    if matches!(level, "info" | "warning") { &["--component-log-level", "filter:error"] } else { &[] }
 }
 
 /// Envoy's name for a level of `RUST_LOG`, which may say much more than a level.

@@ -21,13 +21,11 @@ pub enum Fault {
 /// 54 (program limit exceeded). Everything that isn't known to be the work's own fault is taken for a fault of the
 /// infrastructure, which retries: a stall that an operator sees beats work that is given up.
 pub(super) fn fault(error: &Error, said: Option<ServerError>) -> Fault {
-    match (said.map(|said| said.state), error) {
+    match (said, error) {
         // A violated check has a name. The outbox has no partition for today yet: it is made, and the work is none the worse.
-        (Some(state), _) if &state == b"23514" && said.is_some_and(|said| !said.names_constraint) => {
-            Fault::Infrastructure
-        }
-        (Some([b'2', b'2' | b'3', ..] | [b'5', b'4', ..]), _) => Fault::Rejected,
-        (Some(state), _) if &state == b"55P03" => Fault::Locked,
+        (Some(ServerError { state, names_constraint: false }), _) if &state == b"23514" => Fault::Infrastructure,
+        (Some(ServerError { state: [b'2', b'2' | b'3', ..] | [b'5', b'4', ..], .. }), _) => Fault::Rejected,
+        (Some(ServerError { state, .. }), _) if &state == b"55P03" => Fault::Locked,
         (Some(_), _) => Fault::Infrastructure,
         // Never left this process: a value that can't be written for Postgres.
         (None, Error::SerializationError(_) | Error::QueryBuilderError(_)) => Fault::Rejected,

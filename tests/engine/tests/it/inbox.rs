@@ -15,21 +15,9 @@ async fn put(topics: &Topics, partition: i32, messages: usize) -> Vec<CounterId>
     ids
 }
 
-async fn sum(db: &Db) -> i64 {
-    db.number("SELECT coalesce(sum(value), 0) FROM counters").await
-}
-
-async fn offset(db: &Db, partition: i32) -> i64 {
-    db.number(&format!(
-        "SELECT coalesce(sum(next_offset), -1) FROM inbox_offsets \
-         WHERE consumer_group = 'counter-events' AND topic = 'counter-commands' AND partition = {partition}"
-    ))
-    .await
-}
-
 async fn eventually(db: &Db, expected: i64) {
-    until("the effects", async || sum(db).await, |sum| *sum >= expected).await;
-    assert_eq!(sum(db).await, expected);
+    until("the effects", async || db.sum().await, |sum| *sum >= expected).await;
+    assert_eq!(db.sum().await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +31,7 @@ async fn a_new_group_begins_at_the_beginning_and_tells_kafka_how_far_it_is() {
     eventually(&db, 1200).await;
     db.assert_versions_have_no_gap().await;
     for partition in 0..3 {
-        assert_eq!(offset(&db, partition).await, 400);
+        assert_eq!(db.offset(partition).await, 400);
         let told = async || topics.told(partition);
         until("Kafka to be told", told, |told| *told == Some(400)).await;
     }
@@ -87,7 +75,7 @@ async fn a_change_that_is_not_known_is_passed_over_and_counted() {
     topics.put(messages.map(|payload| (0, id.to_string(), payload))).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 2).await;
-    until("the offset", async || offset(&db, 0).await, |next| *next == 4).await;
+    until("the offset", async || db.offset(0).await, |next| *next == 4).await;
     assert_eq!(metric(&consumer.metrics, r#"inbox_passed_over_total{group="counter-events"}"#), Some(2.0));
     consumer.stop().await;
 }
@@ -108,7 +96,7 @@ async fn stops_at(bad: impl Fn(CounterId) -> Vec<u8>) {
     put(&topics, 0, 200).await;
     put(&topics, 2, 200).await;
     eventually(&db, 610).await;
-    assert_eq!(offset(&db, 1).await, 10, "exactly there");
+    assert_eq!(db.offset(1).await, 10, "exactly there");
     assert_eq!(consumer.stopped(0), Some(false));
     assert_eq!(db.counter(id).await, Some((10, 11)));
     consumer.stop().await;
@@ -159,7 +147,7 @@ async fn a_consumer_whose_thread_dies_ends_rather_than_fall_silent() {
     topics.put([(0, CounterId::new().to_string(), DEADLY.to_vec())]).await;
     // The engine ends the whole process by that, as by any part that ends.
     consumer.ended().await;
-    assert_eq!(offset(&db, 0).await, 10, "the message is still to be handled");
+    assert_eq!(db.offset(0).await, 10, "the message is still to be handled");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +187,7 @@ async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
     put(&topics, 0, 20).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
-    assert_eq!((sum(&db).await, offset(&db, 0).await), (100, 100));
+    assert_eq!((db.sum().await, db.offset(0).await), (100, 100));
     consumer.stop().await;
 }
 
@@ -222,7 +210,7 @@ async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
     .await;
     put(&topics, 0, 20).await;
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
-    assert_eq!((sum(&db).await, offset(&db, 0).await), (100, 100));
+    assert_eq!((db.sum().await, db.offset(0).await), (100, 100));
     consumer.stop().await;
 }
 
@@ -240,17 +228,17 @@ async fn a_row_that_a_stranger_locks_holds_its_partition_and_no_other() {
     // The partition comes to the locked one after two others.
     topics.put((0..50).map(|n| (0, ids[n % 5].to_string(), add(ids[n % 5], 1)))).await;
     for _ in 0..3 {
-        let before = sum(&db).await;
+        let before = db.sum().await;
         put(&topics, 1, 100).await;
         put(&topics, 2, 100).await;
-        until("the others to go on", async || sum(&db).await, |sum| *sum >= before + 200).await;
+        until("the others to go on", async || db.sum().await, |sum| *sum >= before + 200).await;
     }
-    assert!(offset(&db, 0).await <= 102, "what is locked is not passed");
+    assert!(db.offset(0).await <= 102, "what is locked is not passed");
     // More of it meanwhile.
     topics.put((0..50).map(|n| (0, ids[n % 5].to_string(), add(ids[n % 5], 1)))).await;
     stranger.batch_execute("COMMIT").await.unwrap();
     eventually(&db, 100 + 600 + 100).await;
-    assert_eq!(offset(&db, 0).await, 200);
+    assert_eq!(db.offset(0).await, 200);
     assert_eq!(consumer.stopped(0), Some(false));
     for id in ids {
         assert_eq!(db.counter(id).await.unwrap().0, 40, "each of them once, in their order");
@@ -292,8 +280,8 @@ async fn rebalances_under_load_lose_nothing_and_repeat_nothing() {
             put(&topics, partition, 500).await;
             expected += 500;
         }
-        let before = sum(&db).await;
-        until("some progress", async || sum(&db).await, |sum| *sum >= (before + 200).min(expected)).await;
+        let before = db.sum().await;
+        until("some progress", async || db.sum().await, |sum| *sum >= (before + 200).min(expected)).await;
         guest.stop().await;
     }
     eventually(&db, expected).await;

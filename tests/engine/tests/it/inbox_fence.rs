@@ -38,9 +38,7 @@ async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
     let stranger = db.session().await;
     stranger.batch_execute("BEGIN; SELECT FROM inbox_offsets WHERE partition = 2 FOR UPDATE").await.unwrap();
     topics.put([(2, "first".to_owned(), unknown(CounterId::new()))]).await;
-    let waiting =
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    until("the consumer to wait", async || db.number(waiting).await, |sessions| *sessions == 1).await;
+    until("the consumer to wait", async || db.waiting().await, |sessions| *sessions == 1).await;
     // Somebody else has come to 5 on this partition, which the consumer doesn't know.
     db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 5 WHERE partition = 0").await.unwrap();
     postgres.process().pause().unwrap();

@@ -5,23 +5,10 @@ use engine_tests::domain::CounterId;
 
 use crate::support::{Consuming, Db, Topics, add, lock, metric, unknown, until};
 
-async fn sum(db: &Db) -> i64 {
-    db.number("SELECT coalesce(sum(value), 0) FROM counters").await
-}
-
-async fn offset(db: &Db, partition: i32) -> i64 {
-    let sql = "SELECT coalesce(sum(next_offset), -1) FROM inbox_offsets WHERE partition =";
-    db.number(&format!("{sql} {partition}")).await
-}
-
 /// So many messages of 1 each about a counter.
 fn adds(partition: i32, id: CounterId, messages: usize) -> impl Iterator<Item = (i32, String, Vec<u8>)> {
     (0..messages).map(move |_| (partition, id.to_string(), add(id, 1)))
 }
-
-/// How many sessions of this database wait for a lock.
-const WAITING: &str =
-    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is_done() {
@@ -30,20 +17,20 @@ async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is
     let id = CounterId::new();
     topics.put(adds(0, id, 1)).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
-    until("the counter", async || sum(&db).await, |sum| *sum == 1).await;
+    until("the counter", async || db.sum().await, |sum| *sum == 1).await;
     let stranger = db.session().await;
     stranger.batch_execute("BEGIN").await.unwrap();
     lock(&stranger, id).await;
 
     let undecodable = (0, id.to_string(), b"\xffno protobuf".to_vec());
     topics.put(adds(0, id, 10).chain([undecodable]).chain(adds(0, id, 10))).await;
-    until("the consumer to meet the lock", async || db.number(WAITING).await, |sessions| *sessions == 1).await;
-    until("it to wait aside", async || db.number(WAITING).await, |sessions| *sessions == 0).await;
+    until("the consumer to meet the lock", async || db.waiting().await, |sessions| *sessions == 1).await;
+    until("it to wait aside", async || db.waiting().await, |sessions| *sessions == 0).await;
     assert_eq!(consumer.stopped(0), Some(false), "what waits is not given up");
     stranger.batch_execute("COMMIT").await.unwrap();
 
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
-    assert_eq!((sum(&db).await, offset(&db, 0).await), (11, 11), "all before it is done, and nothing behind it");
+    assert_eq!((db.sum().await, db.offset(0).await), (11, 11), "all before it is done, and nothing behind it");
     consumer.stop().await;
 }
 
@@ -55,14 +42,14 @@ async fn partitions_that_wait_are_read_on_when_they_have_gone_and_come_back() {
     let all = |messages| (0..4).zip(&ids).flat_map(move |(partition, id)| adds(partition, *id, messages));
     topics.put(all(1)).await;
     let steady = Consuming::start(&db.database, &topics, 100);
-    until("the counters", async || sum(&db).await, |sum| *sum == 4).await;
+    until("the counters", async || db.sum().await, |sum| *sum == 4).await;
     let stranger = db.session().await;
     stranger.batch_execute("BEGIN").await.unwrap();
     for id in &ids {
         lock(&stranger, *id).await;
     }
     topics.put(all(5)).await;
-    until("the consumer to meet a lock", async || db.number(WAITING).await, |sessions| *sessions >= 1).await;
+    until("the consumer to meet a lock", async || db.waiting().await, |sessions| *sessions >= 1).await;
 
     let assigned = |consumer: &Consuming| (0..4).filter(|one| consumer.next(*one).is_some()).count();
     let guest = Consuming::start(&db.database, &topics, 100);
@@ -71,7 +58,7 @@ async fn partitions_that_wait_are_read_on_when_they_have_gone_and_come_back() {
     until("them to come back", async || assigned(&steady), |found| *found == 4).await;
     stranger.batch_execute("COMMIT").await.unwrap();
     topics.put(all(5)).await;
-    until("all of it", async || sum(&db).await, |sum| *sum == 4 + 20 + 20).await;
+    until("all of it", async || db.sum().await, |sum| *sum == 4 + 20 + 20).await;
     db.assert_versions_have_no_gap().await;
     steady.stop().await;
 }
@@ -85,8 +72,8 @@ async fn nothing_is_left_out_where_a_fault_of_the_database_and_the_end_come_toge
     let (mut expected, mut end) = (1, 1);
     for _ in 0..6 {
         let consumer = Consuming::start(&db.database, &topics, 10);
-        until("all so far", async || offset(&db, 0).await, |next| *next == end).await;
-        assert_eq!(sum(&db).await, expected, "each message once");
+        until("all so far", async || db.offset(0).await, |next| *next == end).await;
+        assert_eq!(db.sum().await, expected, "each message once");
         let polled = async || metric(&consumer.metrics, r#"inbox_passed_over_total{group="counter-events"}"#);
         let before = polled().await.unwrap();
         let stranger = db.session().await;
@@ -94,20 +81,18 @@ async fn nothing_is_left_out_where_a_fault_of_the_database_and_the_end_come_toge
         lock(&stranger, id).await;
         // A transaction that waits, and much behind it that has been polled by then.
         topics.put(adds(0, id, 1)).await;
-        until("the consumer to meet the lock", async || db.number(WAITING).await, |sessions| *sessions == 1).await;
+        until("the consumer to meet the lock", async || db.waiting().await, |sessions| *sessions == 1).await;
         topics.put(adds(0, id, 300).chain([(0, id.to_string(), unknown(id))])).await;
         (expected, end) = (expected + 301, end + 302);
         until("the last to be polled", polled, |passed| *passed == Some(before + 1.0)).await;
         consumer.stop.cancel();
-        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                    WHERE application_name = 'counter' AND datname = current_database()";
-        db.number(kill).await;
+        db.terminate().await;
         stranger.batch_execute("ROLLBACK").await.unwrap();
         consumer.stop().await;
     }
     let consumer = Consuming::start(&db.database, &topics, 100);
-    until("the end", async || offset(&db, 0).await, |next| *next == end).await;
-    assert_eq!(sum(&db).await, expected, "each message once");
+    until("the end", async || db.offset(0).await, |next| *next == end).await;
+    assert_eq!(db.sum().await, expected, "each message once");
     consumer.stop().await;
 }
 
@@ -119,18 +104,18 @@ async fn an_offset_that_went_back_or_away_stops_its_partition_rather_than_leave_
         let id = CounterId::new();
         topics.put(adds(0, id, 10)).await;
         let consumer = Consuming::start(&db.database, &topics, 100);
-        until("all so far", async || sum(&db).await, |sum| *sum == 10).await;
+        until("all so far", async || db.sum().await, |sum| *sum == 10).await;
         db.sql.batch_execute(change).await.unwrap();
         topics.put(adds(0, id, 5)).await;
         until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
-        assert_eq!(sum(&db).await, 10, "{change}");
+        assert_eq!(db.sum().await, 10, "{change}");
         consumer.stop().await;
 
         // Whoever begins anew reads on from where the database is.
-        let next = offset(&db, 0).await.max(0);
+        let next = db.offset(0).await.max(0);
         let consumer = Consuming::start(&db.database, &topics, 100);
-        until("the rest", async || offset(&db, 0).await, |next| *next == 15).await;
-        assert_eq!(sum(&db).await, 10 + 15 - next, "{change}");
+        until("the rest", async || db.offset(0).await, |next| *next == 15).await;
+        assert_eq!(db.sum().await, 10 + 15 - next, "{change}");
         consumer.stop().await;
     }
 }

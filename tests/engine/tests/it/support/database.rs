@@ -69,6 +69,34 @@ impl Db {
         self.sql.query_one(&format!("SELECT ({sql})::bigint"), &[]).await.unwrap().get(0)
     }
 
+    /// What all counters come to.
+    pub async fn sum(&self) -> i64 {
+        self.number("SELECT coalesce(sum(value), 0) FROM counters").await
+    }
+
+    /// How far the group has come on a partition; -1 if it has never read it.
+    pub async fn offset(&self, partition: i32) -> i64 {
+        self.number(&format!(
+            "SELECT coalesce(sum(next_offset), -1) FROM inbox_offsets \
+             WHERE consumer_group = 'counter-events' AND topic = 'counter-commands' AND partition = {partition}"
+        ))
+        .await
+    }
+
+    /// How many of its sessions wait for a lock.
+    pub async fn waiting(&self) -> i64 {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        self.number(waiting).await
+    }
+
+    /// Ends every session of the engine's; how many there were.
+    pub async fn terminate(&self) -> i64 {
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                         WHERE application_name = 'counter' AND datname = current_database()";
+        self.number(terminate).await
+    }
+
     /// A counter's value and version, if it is there.
     pub async fn counter(&self, id: CounterId) -> Option<(i32, i64)> {
         let rows =
