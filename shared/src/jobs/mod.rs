@@ -143,6 +143,7 @@ impl<S: Jobs, W: Worker<S>> Following<S> for Runner<S, W> {
 
 impl<S: Jobs, W> Inner<S, W> {
     async fn record(&self, command: S::Command, trace: TraceContext) -> Option<S::State> {
+        let root = S::root(&command);
         match self.lane.give(Envelope::new(command, trace)).await {
             Ok(Done::Now(state)) => Some(state),
             // Only callers' commands have request ids.
@@ -150,8 +151,8 @@ impl<S: Jobs, W> Inner<S, W> {
             Err(failure) => {
                 // A bug, if it is refused; else the program ends, or the database is away.
                 match failure {
-                    Failure::Refused(refusal) => tracing::error!(?refusal, "what came of a job is refused"),
-                    failure => tracing::warn!(?failure, "what came of a job was not recorded: it is done again"),
+                    Failure::Refused(refusal) => tracing::error!(%root, ?refusal, "what came of a job is refused"),
+                    failure => tracing::warn!(%root, ?failure, "what came of a job was not recorded: it is done again"),
                 }
                 self.metrics.unrecorded();
                 None

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contracts::{expiration::v1::ExpirationStatus, orders::v1::OrderStatus};
+use contracts::{expiration::v1::ExpirationStatus, orders::v1::OrderStatus, payments::v1::PaymentStatus};
 use local::{tools::Tools, wait};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::Value;
@@ -62,10 +62,24 @@ async fn every_alert_fires_when_what_it_tells_of_happens_and_none_before() -> Re
     })
     .await?;
 
-    // When the provider tells nothing of a payment; when somebody forgets a transaction; when a timer can't fire, for its
-    // row is locked; and when the relay of tickets can't get at its cursor.
+    // When the provider charges what it is believed to have declined.
     let (alice, bob, olga) = (world.user("alice")?, world.user("bob")?, world.operator()?);
     let ticket = alice.lists("Concert", 29900, 50).await?;
+    let declined = bob.places(&ticket, 1).await?;
+    bob.awaits_order(&declined.id, OrderStatus::AwaitingPayment).await?;
+    let provider = world.provider()?;
+    provider.pause()?;
+    let meanwhile = async {
+        bob.awaits_payment(&declined.id, PaymentStatus::Pending).await?;
+        is_believed_declined(&world, &declined.id).await?;
+        provider.resume()
+    };
+    tokio::try_join!(async { Ok(bob.pays(&declined.id, "pm_card_visa").await?) }, meanwhile)?;
+    awaits_firing(&prometheus, "ProviderContradicted", &[("job", "payments")]).await?;
+    quiet.remove("ProviderContradicted");
+
+    // When the provider tells nothing of a payment; when somebody forgets a transaction; when a timer can't fire, for its
+    // row is locked; and when the relay of tickets can't get at its cursor.
     let forgotten = delay::superuser(&world).await?;
     forgotten.batch_execute("BEGIN; SELECT 1").await?;
     let unsure = bob.places(&ticket, 1).await?;
@@ -203,6 +217,16 @@ async fn database_out_of_reach(world: &World, service: &str, out_of_reach: bool)
     if out_of_reach {
         superuser.execute(end, &[&database]).await?;
     }
+    Ok(())
+}
+
+/// Payments believes that an order's payment was declined, which the provider has yet to answer.
+async fn is_believed_declined(world: &World, order_id: &str) -> Result<()> {
+    let declined = format!(
+        "UPDATE payments SET status = 3, failure_reason = 'card_declined' WHERE order_id = '{order_id}' AND status = 1"
+    );
+    let changed = delay::connect(world, "payments").await?.execute(&declined, &[]).await?;
+    ensure!(changed == 1, "the provider has answered before");
     Ok(())
 }
 
