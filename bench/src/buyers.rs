@@ -73,7 +73,7 @@ pub(crate) struct Run {
 }
 
 /// Connections to each replica.
-const CONNECTIONS: usize = 4;
+pub(crate) const CONNECTIONS: usize = 4;
 /// Calls of the seller's under way at once.
 const LISTING: usize = 200;
 /// No order sells out.

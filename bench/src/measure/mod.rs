@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use crate::{
     rig::Rig,
     table::Quantity as Q,
-    yardstick::{floor::Floor, pgbench, producer},
+    yardstick::{floor::Floor, parts::Parts, pgbench, producer},
 };
 
 /// One measurement.
@@ -39,6 +39,8 @@ pub(crate) enum Measurement {
     SagasOneByOne,
     /// By hundreds.
     SagasBatched,
+    /// What a saga's parts take alone.
+    SagasOfParts,
     /// Orders until stock is held, spread over tickets; and what one takes at a tenth of that.
     Orders,
     /// All of one ticket.
@@ -68,12 +70,13 @@ pub(crate) enum Measurement {
 }
 
 /// All, in the order in which a round takes them: what is compared lies close together.
-pub(crate) const ALL: [Measurement; 21] = {
+pub(crate) const ALL: [Measurement; 22] = {
     use Measurement as M;
     [
         M::SagasOneByOne,
         M::Sagas,
         M::SagasBatched,
+        M::SagasOfParts,
         M::SagasTraced,
         M::SagasBesideTransaction,
         M::SagasTwo,
@@ -128,9 +131,14 @@ impl Known {
         self.0.extend(taken.figures.iter().map(|(quantity, value)| (*quantity, *value)));
     }
 
+    /// The latest.
+    fn of(&self, quantity: Q) -> Option<f64> {
+        self.0.get(&quantity).copied()
+    }
+
     /// The latest of the first of these that is known.
     fn guess(&self, of: &[Q], otherwise: f64) -> f64 {
-        of.iter().find_map(|quantity| self.0.get(quantity)).copied().unwrap_or(otherwise)
+        of.iter().find_map(|quantity| self.of(*quantity)).unwrap_or(otherwise)
     }
 }
 
@@ -152,6 +160,7 @@ impl Measurement {
             Self::SagasFour => &[Q::SagasFour],
             Self::SagasOneByOne => &[Q::SagasOneByOne, Q::CpuOneByOne, Q::WalOneByOne, Q::SyncsOneByOne],
             Self::SagasBatched => &[Q::SagasBatched],
+            Self::SagasOfParts => &[Q::SagasOfParts],
             Self::Orders => &[Q::OrdersSpread, Q::HeldP50, Q::HeldP99, Q::HeldBesideP50, Q::FloorBesideP50],
             Self::OrdersHot => &[Q::OrdersHot],
             Self::Floor => &[Q::FloorP50, Q::FloorP99],
@@ -160,7 +169,7 @@ impl Measurement {
             Self::Idle => &[Q::CreateIdle],
             Self::IdleCommit => &[Q::CommitIdle],
             Self::Backlogs => &[Q::Relayed, Q::Consumed],
-            Self::Produced => &[Q::Produced],
+            Self::Produced => &[Q::Produced, Q::ProducedLarge],
             Self::ConsumedBatched => &[Q::ConsumedBatched],
             Self::Timers => &[Q::TimersFired, Q::TimersLate],
             Self::TimersClaimed => &[Q::TimersClaimed],
@@ -168,13 +177,16 @@ impl Measurement {
         }
     }
 
-    /// Those that give any of these figures, and what they need to know the best rate of.
+    /// Those that give any of these figures, and those whose figures they need.
     pub(crate) fn that_give(wanted: &BTreeSet<Q>) -> Vec<Self> {
         let needed = |measurement: &Self| measurement.gives().iter().any(|gives| wanted.contains(gives));
         let mut plan: Vec<_> = ALL.into_iter().filter(needed).collect();
-        let of_the_best_rate = [Self::Gateway, Self::CatchUp].iter().any(|one| plan.contains(one));
-        if of_the_best_rate && !plan.contains(&Self::Orders) {
-            plan.insert(0, Self::Orders);
+        for (one, needs) in
+            [(Self::Gateway, Self::Orders), (Self::CatchUp, Self::Orders), (Self::SagasOfParts, Self::SagasBatched)]
+        {
+            if plan.contains(&one) && !plan.contains(&needs) {
+                plan.insert(0, needs);
+            }
         }
         plan
     }
@@ -203,6 +215,7 @@ impl Measurement {
                     .tell(ran.command)
             }),
             Self::SagasBatched => by_pgbench(Q::SagasBatched, pgbench::sagas_batched(rig).await),
+            Self::SagasOfParts => parts(rig, known).await,
             Self::SingleRows => by_pgbench(Q::SingleRows, pgbench::single_rows(rig).await),
             Self::ConsumedBatched => by_pgbench(Q::ConsumedBatched, pgbench::consume_batched(rig).await),
             Self::TimersClaimed => by_pgbench(Q::TimersClaimed, pgbench::claim_batched(rig, rig.scale.due).await),
@@ -225,6 +238,19 @@ fn by_pgbench(quantity: Q, ran: Result<pgbench::Ran>) -> Result<Taken> {
     ran.map(|ran| Taken::default().figure(quantity, ran.rate).tell(ran.command))
 }
 
+async fn parts(rig: &Rig, known: &Known) -> Result<Taken> {
+    let rows = 1000.0 / known.of(Q::SagasBatched).context("what the rows take is not known")?;
+    let parts = Parts::take(rig, PARTS * rig.scale.calls, backlogs::record_size()?).await?;
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let Parts { call, charge, produced, delivered } = parts;
+    Ok(Taken::default().figure(Q::SagasOfParts, 1000.0 / (rows + parts.of_a_saga() / cores)).tell(format_args!(
+        "CPU: rows {:.3} ms, a call {call:.3}, a charge {charge:.3}, an event to the broker {produced:.4} and from it \
+         {delivered:.4}; {}",
+        rows * cores,
+        Parts::COUNTS
+    )))
+}
+
 async fn floor(rig: &Rig) -> Result<Taken> {
     let took = Floor::lay(rig).await?.orders(rig.scale.calls).await?;
     let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
@@ -236,16 +262,18 @@ async fn idle_commit(rig: &Rig) -> Result<Taken> {
     Ok(Taken::default().figure(Q::CommitIdle, took.value_at_quantile(0.5) as f64 / 1000.0))
 }
 
+/// Of each part of a saga, as many times the calls to an idle system.
+const PARTS: usize = 100;
+
 /// Of backlogs of ours, as many as it takes to be well past the time in which a virtual machine is slow.
 const BACKLOGS: usize = 3;
 
 async fn produced(rig: &Rig) -> Result<Taken> {
-    let all = producer::rates(rig, BACKLOGS * rig.scale.backlog, backlogs::record_size()?).await?;
-    let best = all.iter().map(|ran| ran.rate).reduce(f64::max).context("nothing ran")?;
-    let taken = Taken::default().figure(Q::Produced, best);
-    Ok(all
-        .into_iter()
-        .fold(taken, |taken, ran| taken.tell(format_args!("{:.0}/s once warm: {}", ran.rate, ran.command))))
+    let (records, bytes) = (BACKLOGS * rig.scale.backlog, backlogs::record_size()?);
+    let usual = producer::rate(rig, records, bytes, &[]).await?;
+    let large = producer::rate(rig, records, bytes, producer::LARGE_BATCHES).await?;
+    let taken = Taken::default().figure(Q::Produced, usual.rate).figure(Q::ProducedLarge, large.rate);
+    Ok(taken.tell(usual.command).tell(large.command))
 }
 
 #[cfg(test)]
@@ -265,6 +293,8 @@ mod tests {
     fn what_needs_the_best_rate_has_it_found_first() {
         let plan = Measurement::that_give(&[Q::CreateGateway].into());
         assert_eq!(plan, [Measurement::Orders, Measurement::Gateway]);
+        let plan = Measurement::that_give(&[Q::SagasOfParts].into());
+        assert_eq!(plan, [Measurement::SagasBatched, Measurement::SagasOfParts]);
         assert_eq!(Measurement::that_give(&[Q::Produced].into()), [Measurement::Produced]);
     }
 }

@@ -9,32 +9,24 @@ use crate::{
     topics,
 };
 
-/// Beside what all have: nothing, and batches as large as our own producer's may be. Which is the faster depends on the machine.
-const SETTINGS: [&[&str]; 2] = [&[], &["batch.size=1000000", "linger.ms=5"]];
+/// Batches as large as our own producer's may be.
+pub(crate) const LARGE_BATCHES: &[&str] = &["batch.size=1000000", "linger.ms=5"];
 
 /// How it went.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    /// Records a second.
+    /// Records a second, once warm.
     pub rate: f64,
     /// How it was called.
     pub command: String,
 }
 
-/// Records of so many bytes that it sends a second, with each of the settings.
+/// Records of so many bytes that it sends a second, with these settings beside `acks` and idempotence.
 ///
 /// # Errors
 ///
 /// It can't be run, or says nothing that can be read.
-pub(crate) async fn rates(rig: &Rig, records: usize, bytes: usize) -> Result<Vec<Ran>> {
-    let mut all = Vec::new();
-    for settings in SETTINGS {
-        all.push(rate(rig, records, bytes, settings).await?);
-    }
-    Ok(all)
-}
-
-async fn rate(rig: &Rig, records: usize, bytes: usize, settings: &[&str]) -> Result<Ran> {
+pub(crate) async fn rate(rig: &Rig, records: usize, bytes: usize, settings: &[&str]) -> Result<Ran> {
     const TOPIC: &str = "yardstick";
     let brokers = rig.brokers();
     topics::make(&brokers, TOPIC, PARTITIONS.parse()?).await?;

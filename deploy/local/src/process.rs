@@ -31,6 +31,11 @@ const TROUBLE: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
 /// So many lines, from the first of them on: what an exception says is seldom in its first line.
 const FIRST: usize = 10;
 
+/// The CPU time that this process has used so far, with that of its children that have ended.
+pub fn own_cpu_time() -> Duration {
+    tree::cpu_time(Pid::this().as_raw()).unwrap_or_default()
+}
+
 /// What to run, and how to treat it.
 #[derive(Debug, Clone)]
 pub struct Spec {
