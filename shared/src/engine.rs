@@ -92,7 +92,7 @@ pub struct Engine<S: Service> {
     metrics: Metrics,
     sampler: Sampler,
     commands: Arc<CommandMetrics>,
-    outbox: Arc<Notify>,
+    wake_relay: Arc<Notify>,
     lane: Lane<S>,
     limits: LaneConfig,
     /// What works the lanes off.
@@ -135,7 +135,7 @@ impl<S: Service> Engine<S> {
         let mut sampler = Sampler::new(database.clone(), config.sample_every, &metrics);
         sampler.add(OldestTransaction::new(&metrics));
         let commands = Arc::new(CommandMetrics::of::<S>(&metrics));
-        let outbox = Arc::new(Notify::new());
+        let wake_relay = Arc::new(Notify::new());
         let lane_stop = CancellationToken::new();
         let limits = LaneConfig {
             queue: config.limits.write_queue,
@@ -148,7 +148,7 @@ impl<S: Service> Engine<S> {
             plan.topic,
             database.clone(),
             commands.clone(),
-            outbox.clone(),
+            wake_relay.clone(),
             lane_stop.clone(),
         );
         Ok(Self {
@@ -161,7 +161,7 @@ impl<S: Service> Engine<S> {
             metrics,
             sampler,
             commands,
-            outbox,
+            wake_relay,
             lane,
             limits,
             lanes: vec![("the callers' lane", Box::pin(task))],
@@ -184,19 +184,19 @@ impl<S: Service> Engine<S> {
         self.pool.clone()
     }
 
-    /// What this service tells of itself besides.
+    /// The registry, for metrics of the service's own.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Shows what is read from this service's database besides.
+    /// Adds metrics that are read from this service's database.
     #[must_use]
     pub fn with_sample(mut self, sample: impl Sample) -> Self {
         self.sampler.add(sample);
         self
     }
 
-    /// Fires this service's timers besides.
+    /// Adds the task that fires this service's timers.
     #[must_use]
     pub fn with_timers(mut self, name: &'static str) -> Self
     where
@@ -207,7 +207,7 @@ impl<S: Service> Engine<S> {
         self
     }
 
-    /// Has this service's jobs done besides, so many at once: those that a handler starts, and those that its timers say
+    /// Adds the task that does this service's jobs, so many at once: those that a handler starts, and those that its timers say
     /// are due.
     #[must_use]
     pub fn with_jobs<W: Worker<S>>(mut self, name: &'static str, worker: W, at_once: usize) -> (Self, Runner<S, W>)
@@ -220,7 +220,7 @@ impl<S: Service> Engine<S> {
             self.plan.topic,
             self.database.clone(),
             self.commands.clone(),
-            self.outbox.clone(),
+            self.wake_relay.clone(),
             self.lane_stop.clone(),
         );
         self.lanes.push(("the jobs' lane", Box::pin(task)));
@@ -253,7 +253,7 @@ impl<S: Service> Engine<S> {
             self.database.clone(),
             self.commands.clone(),
             metrics,
-            self.outbox.clone(),
+            self.wake_relay.clone(),
             self.sources_stop.clone(),
         )
     }
@@ -275,49 +275,93 @@ impl<S: Service> Engine<S> {
             &self.metrics,
         )?
         .drain(self.config.limits.shutdown_drain);
-        let (relay_stop, watch_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut edges: JoinSet<Result<(), RunError>> = JoinSet::new();
-        let mut sources: JoinSet<&'static str> = JoinSet::new();
-        let mut writing: JoinSet<&'static str> = JoinSet::new();
-        let mut relaying: JoinSet<&'static str> = JoinSet::new();
+        let relay = self.relay();
+        self.add_consumers();
+        let mut parts = Parts::default();
 
         // From the first moment on somebody can ask how it is.
-        let ops = ops::serve(self.ops_listener, self.health.clone(), self.metrics.clone(), watch_stop.clone());
-        edges.spawn(async { Ok(ops.await?) });
+        let ops = ops::serve(self.ops_listener, self.health.clone(), self.metrics.clone(), parts.ops_stop.clone());
+        parts.edges.spawn(async { Ok(ops.await?) });
         let serving = server.serve(self.grpc_listener, self.sources_stop.clone());
-        edges.spawn(async { Ok(serving.await?) });
+        parts.edges.spawn(async { Ok(serving.await?) });
         let keys_stop = self.sources_stop.clone();
-        sources.spawn(async move {
-            verifier.keep_keys(keys_stop).await;
-            "keys"
-        });
+        parts.sources.spawn(named("keys", async move { verifier.keep_keys(keys_stop).await }));
         for (name, lane) in self.lanes {
-            writing.spawn(named(name, lane));
+            parts.writing.spawn(named(name, lane));
         }
 
-        let outbox = Arc::new(OutboxMetrics::new(&self.metrics));
-        self.sampler.add(OutboxLag(outbox.clone()));
-        let relay = Relay::new(
-            RelayConfig {
-                service: self.plan.name,
-                topic: self.plan.topic,
-                new_topic: new_topic(&self.config),
-                kafka: self.kafka.clone(),
-                batch: self.config.limits.relay_batch,
-                pace: self.config.limits.relay_pace,
-            },
-            self.database.clone(),
-            self.outbox.clone(),
-            outbox,
-        );
+        if prepare(&self.plan, &self.config, &self.database, &self.kafka, &self.health, &stop).await {
+            parts.relaying.spawn(named("the relay", relay.run(parts.relay_stop.clone())));
+            for (name, start) in self.background {
+                parts.sources.spawn(named(name, start(self.sources_stop.clone())));
+            }
+            parts.sources.spawn(named("what metrics show", self.sampler.run(self.sources_stop.clone())));
+            let partitions = outbox::keep_partitions(self.database.clone(), self.sources_stop.clone());
+            parts.sources.spawn(named("the outbox's partitions", partitions));
+            let house = command::keep_house(self.database.clone(), self.sources_stop.clone());
+            parts.sources.spawn(named("housekeeping", house));
+            let (health, probe, probe_stop) =
+                (self.health.clone(), Probe::new(self.database.clone()), self.sources_stop.clone());
+            let probing = async move {
+                probe_stop.run_until_cancelled(health.probe_database(|| probe.ping())).await;
+            };
+            parts.sources.spawn(named("the database's probe", probing));
+            self.health.ready();
+        }
+
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = parts.one_ended() => Err(ended),
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "ending");
+        }
+
+        self.health.stopping();
+        tokio::time::sleep(self.config.limits.shutdown_grace).await;
+        self.sources_stop.cancel();
+        // The operators' server, which is to be asked to the end, is the one edge that doesn't end by this.
+        while parts.edges.len() > 1 {
+            parts.edges.join_next().await;
+        }
+        while parts.sources.join_next().await.is_some() {}
+        if let Some(finish) = self.finish {
+            finish(self.config.limits.shutdown_drain).await;
+        }
+        self.lane_stop.cancel();
+        while parts.writing.join_next().await.is_some() {}
+        parts.relay_stop.cancel();
+        while parts.relaying.join_next().await.is_some() {}
+        self.pool.close();
+        parts.ops_stop.cancel();
+        while parts.edges.join_next().await.is_some() {}
+        tracing::info!("ended");
+        ended
+    }
+
+    /// What publishes the events of this service.
+    fn relay(&mut self) -> Relay {
+        let metrics = Arc::new(OutboxMetrics::new(&self.metrics));
+        self.sampler.add(OutboxLag(metrics.clone()));
+        let config = RelayConfig {
+            service: self.plan.name,
+            topic: self.plan.topic,
+            new_topic: new_topic(&self.config),
+            kafka: self.kafka.clone(),
+            batch: self.config.limits.relay_batch,
+            pace: self.config.limits.relay_pace,
+        };
+        Relay::new(config, self.database.clone(), self.wake_relay.clone(), metrics)
+    }
+
+    /// Adds the tasks that read others' topics, and the one that knows how far behind they are.
+    fn add_consumers(&mut self) {
         let inbox = InboxMetrics::new(&self.metrics);
         let reads: Vec<_> = self.plan.subscriptions.iter().map(|read| (read.group, read.topic)).collect();
         let partitions = self.config.kafka.topic_partitions;
         let (lag, ends) = inbox::lag(&reads, partitions, &self.kafka, self.config.sample_every, &inbox);
         self.sampler.add(lag);
         self.background.push(("the topics' ends", Box::new(|stop| Box::pin(ends.run(stop)))));
-        let sampler = self.sampler;
-        self.background.push(("what metrics show", Box::new(|stop| Box::pin(sampler.run(stop)))));
         for subscription in self.plan.subscriptions {
             let consumer = Consumer::<S>::new(
                 *subscription,
@@ -331,62 +375,40 @@ impl<S: Service> Engine<S> {
                 self.database.clone(),
                 self.commands.clone(),
                 &inbox,
-                self.outbox.clone(),
+                self.wake_relay.clone(),
                 self.sources_stop.clone(),
             );
             self.background.push((subscription.group, Box::new(|stop| Box::pin(consumer.run(stop)))));
         }
+    }
+}
 
-        let prepared = prepare(&self.plan, &self.config, &self.database, &self.kafka, &self.health, &stop).await;
-        if prepared {
-            relaying.spawn(named("the relay", relay.run(relay_stop.clone())));
-            for (name, start) in self.background {
-                sources.spawn(named(name, start(self.sources_stop.clone())));
-            }
-            let partitions = outbox::keep_partitions(self.database.clone(), self.sources_stop.clone());
-            sources.spawn(named("the outbox's partitions", partitions));
-            let house = command::keep_house(self.database.clone(), self.sources_stop.clone());
-            sources.spawn(named("housekeeping", house));
-            let (health, probe, probe_stop) =
-                (self.health.clone(), Probe::new(self.database.clone()), self.sources_stop.clone());
-            sources.spawn(async move {
-                probe_stop.run_until_cancelled(health.probe_database(|| probe.ping())).await;
-                "the database's probe"
-            });
-            self.health.ready();
-        }
+/// The tasks of a service, by when they end.
+#[derive(Default)]
+struct Parts {
+    /// The servers: the callers', which ends first, and the operators', which ends last.
+    edges: JoinSet<Result<(), RunError>>,
+    /// Whatever gives work to the write path, and what looks after things meanwhile.
+    sources: JoinSet<&'static str>,
+    /// The write path.
+    writing: JoinSet<&'static str>,
+    /// The relay, which publishes what the write path has written to the last.
+    relaying: JoinSet<&'static str>,
+    relay_stop: CancellationToken,
+    ops_stop: CancellationToken,
+}
 
-        let ended = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            Some(ended) = edges.join_next() => Err(edge_ended(ended)),
-            Some(ended) = sources.join_next() => Err(part_ended(ended)),
-            Some(ended) = writing.join_next() => Err(part_ended(ended)),
-            Some(ended) = relaying.join_next() => Err(part_ended(ended)),
-        };
-        if let Err(error) = &ended {
-            tracing::error!(%error, "ending");
+impl Parts {
+    /// The first that ends by itself: none should.
+    async fn one_ended(&mut self) -> RunError {
+        tokio::select! {
+            Some(ended) = self.edges.join_next() => edge_ended(ended),
+            Some(ended) = self.sources.join_next() => part_ended(ended),
+            Some(ended) = self.writing.join_next() => part_ended(ended),
+            Some(ended) = self.relaying.join_next() => part_ended(ended),
+            // Never so: the servers are there.
+            else => RunError::Part("every part".to_owned()),
         }
-
-        self.health.stopping();
-        tokio::time::sleep(self.config.limits.shutdown_grace).await;
-        self.sources_stop.cancel();
-        // The operators' server, which is to be asked to the end, is the one edge that doesn't end by this.
-        while edges.len() > 1 {
-            edges.join_next().await;
-        }
-        while sources.join_next().await.is_some() {}
-        if let Some(finish) = self.finish {
-            finish(self.config.limits.shutdown_drain).await;
-        }
-        self.lane_stop.cancel();
-        while writing.join_next().await.is_some() {}
-        relay_stop.cancel();
-        while relaying.join_next().await.is_some() {}
-        self.pool.close();
-        watch_stop.cancel();
-        while edges.join_next().await.is_some() {}
-        tracing::info!("ended");
-        ended
     }
 }
 

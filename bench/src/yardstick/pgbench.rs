@@ -26,7 +26,10 @@ const CLAIM_BATCHED: Script =
     Script { name: "claim_batched", text: include_str!("../../sql/claim_batched.sql"), each: 500.0 };
 
 /// The services' own tables, each service's with its name.
-pub(crate) const ENGINE: &str = include_str!("../../../shared/migrations/2026-11-23-000000_engine/up.sql");
+pub(crate) const ENGINE: &str = concat!(
+    include_str!("../../../shared/migrations/2026-11-23-000000_engine/up.sql"),
+    include_str!("../../../shared/migrations/2026-11-26-000000_inbox_last/up.sql")
+);
 pub(crate) const TABLES: [(&str, &str); 4] = [
     ("tickets", include_str!("../../../services/tickets/migrations/2026-11-23-000001_tickets/up.sql")),
     ("orders", include_str!("../../../services/orders/migrations/2026-11-23-000001_orders/up.sql")),

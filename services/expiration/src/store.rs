@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Corrupt, Fixed, Prepared},
+    db::{Corrupt, Fixed, Prepared, write_rows},
     grpc::Page,
     telemetry::TraceContext,
     timers::{ClaimedDue, Due, Overdue, Timed},
@@ -75,19 +75,14 @@ impl Fixed for Insert {
 }
 
 async fn insert(conn: &AsyncPgConnection, rows: &[&Expiration]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<Insert, _>::with(|sql| {
+    write_rows::<Insert, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.expires_at).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.trace.traceparent()).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|row| row.trace.tracestate()).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct Update;
@@ -98,16 +93,11 @@ impl Fixed for Update {
 }
 
 async fn update(conn: &AsyncPgConnection, rows: &[&Expiration]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<Update, _>::with(|sql| {
+    write_rows::<Update, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status)).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct ClaimDue;

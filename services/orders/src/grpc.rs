@@ -11,7 +11,7 @@ use shared::{
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
     feed::{Feed, follow},
-    grpc::{Call, Caller, Fault, FieldFault, Fields, Listing},
+    grpc::{Call, Fault, FieldFault, Fields, Listing},
     user::UserId,
     version::Version,
 };
@@ -44,15 +44,10 @@ impl Api {
         match done.map_err(|failure| failure.fault(fault))? {
             Done::Now(State { order: Some(order), .. }) => Ok(order_message(&order)),
             Done::Now(State { order: None, .. }) => Err(not_found()),
-            // Its id was claimed by this very caller.
+            // The request id was claimed by this very caller, so whose it is needs no check.
             Done::Before(id) => find(&self.pool, OrderId::from_uuid(id), None).await,
         }
     }
-}
-
-/// Whose orders a caller may see: their own, or, of operators, everyone's.
-fn seen_by(caller: &Caller) -> Option<&UserId> {
-    (!caller.operator).then_some(&caller.user)
 }
 
 #[tonic::async_trait]
@@ -79,7 +74,7 @@ impl OrderService for Api {
             fields.finish(|| Some((ticket?, quantity?, unit_price?, request_id?)))?;
 
         let id = OrderId::new();
-        // Constant defaults filled in, ids as we write them; a price left out stays left out, and the id itself is no content.
+        // See `Call::claim`.
         (request.ticket_id, request.quantity, request.request_id) = (ticket.to_string(), Some(quantity), None);
         let claim = call.claim("CreateOrder", request_id, &request, id);
         let create = Create {
@@ -91,7 +86,7 @@ impl OrderService for Api {
             ttl: self.order_ttl,
             trace: call.trace.clone(),
         };
-        let envelope = || Envelope::new(Command::Create(create.clone()), call.trace.clone()).once(claim.clone());
+        let envelope = || Envelope::new(Command::Create(create.clone()), call.trace.clone()).with_claim(claim.clone());
         // A ticket that its seller has just listed may not have been heard of here yet.
         let unheard = |refusal: &Refusal| matches!(refusal, Refusal::TicketUnknown);
         let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
@@ -103,7 +98,7 @@ impl OrderService for Api {
         let mut fields = Fields::new();
         let id = fields.id("id", &request.get_ref().id);
         let id = fields.finish(|| id)?;
-        Ok(Response::new(GetOrderResponse { order: Some(find(&self.pool, id, seen_by(&call.caller)).await?) }))
+        Ok(Response::new(GetOrderResponse { order: Some(find(&self.pool, id, call.caller.sees()).await?) }))
     }
 
     async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersResponse>, Status> {
@@ -120,7 +115,7 @@ impl OrderService for Api {
         if !call.caller.operator && named.as_ref().is_some_and(|named| *named != call.caller.user) {
             return Err(Fault::permission_denied("only operators may list the orders of others").into());
         }
-        let user = named.as_ref().or(seen_by(&call.caller)).map(UserId::as_str);
+        let user = named.as_ref().or(call.caller.sees()).map(UserId::as_str);
 
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
         let mut orders =
@@ -155,7 +150,7 @@ impl OrderService for Api {
         let after = fields.number("after_version", request.after_version.unwrap_or(0), 0..=i64::MAX);
         let (id, after) = fields.finish(|| Some((id?, after?)))?;
 
-        let user = seen_by(&call.caller).cloned();
+        let user = call.caller.sees().cloned();
         // Whose it is doesn't change, so that this is asked once.
         find(&self.pool, id, user.as_ref()).await?;
         let watch = self.feed.watch(&id.to_string()).map_err(Fault::from)?;
@@ -170,7 +165,7 @@ impl OrderService for Api {
     }
 }
 
-/// An order as its buyer sees it, if there is such and it is this user's, or anybody's if none is named.
+/// An order as its buyer sees it, if it exists and belongs to this user; `None` as the user means anybody.
 async fn find(pool: &Pool, id: OrderId, user: Option<&UserId>) -> Result<api::Order, Fault> {
     let mut conn = pool.get().await?;
     let found = store::find(&mut conn, id, user).await?;

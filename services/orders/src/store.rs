@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Corrupt, Fixed, Prepared},
+    db::{Corrupt, Fixed, write_rows},
     grpc::Page,
     money::Money,
     telemetry::TraceContext,
@@ -38,7 +38,7 @@ impl WorkingSet<Orders> for Loaded {
     }
 
     fn replace(&mut self, command: &Command, state: State) {
-        // A command changes what it is about: an order by what it has heard of a ticket, or that copy.
+        // `See` alone changes the copy of a ticket; `Create` reads it, and changes the order.
         match command {
             Command::See(_) => {
                 if let Some(ticket) = state.ticket {
@@ -125,10 +125,7 @@ impl Fixed for InsertOrders {
 }
 
 async fn insert_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<InsertOrders, _>::with(|sql| {
+    write_rows::<InsertOrders, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.user.as_str()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.ticket.uuid()).collect::<Vec<_>>())
@@ -145,9 +142,7 @@ async fn insert_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct UpdateOrders;
@@ -160,19 +155,14 @@ impl Fixed for UpdateOrders {
 }
 
 async fn update_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<UpdateOrders, _>::with(|sql| {
+    write_rows::<UpdateOrders, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| status_code(row.status).0).collect::<Vec<_>>())
             .bind::<Array<Nullable<SmallInt>>, _>(rows.iter().map(|row| status_code(row.status).1).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct SaveTickets;
@@ -187,10 +177,7 @@ impl Fixed for SaveTickets {
 }
 
 async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<SaveTickets, _>::with(|sql| {
+    write_rows::<SaveTickets, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.price.currency_code()).collect::<Vec<_>>())
@@ -199,12 +186,10 @@ async fn save_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult
             .bind::<Array<Bool>, _>(rows.iter().map(|row| row.withdrawn).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
-/// One order, if there is such and it is this user's, or anybody's if none is named.
+/// One order, if it exists and belongs to this user; `None` as the user means anybody.
 pub(crate) async fn find(
     conn: &mut AsyncPgConnection,
     id: OrderId,

@@ -121,8 +121,8 @@ pub struct Calls {
     pub key: u32,
     /// Since when that key is in use. Providers forget keys.
     pub keyed: Timestamp,
-    /// Since when it is only looked for what was done under that key, for asking again would tell no more, or do harm, or
-    /// nobody wants it to be done any more.
+    /// Set once the request is not repeated any more and it is only looked for what was done under that key, since when: asking
+    /// again would tell no more, or do harm, or nobody wants it to be done any more.
     pub looking: Option<Timestamp>,
     /// When it is to be asked again, unless it has answered by then.
     pub next: Timestamp,
@@ -292,7 +292,8 @@ pub enum Refusal {
     PaymentInProgress,
     /// An answer to a question that nobody asked. Never happens unless something is very wrong.
     NoSuchPayment,
-    /// Money was taken by a payment of which the provider had said that it never would be. Never happens either.
+    /// Money was taken by a payment of which the provider had said that it never would be: its fault. Somebody
+    /// is woken, and settles it by hand.
     Contradiction,
 }
 
@@ -421,8 +422,8 @@ impl Account {
     }
 }
 
-/// An order was heard of. That its copy is as new already gates the copy alone: whether money has to go back is decided
-/// on what the account says, however often that is asked.
+/// An order was heard of. An older version doesn't replace the copy. Whether money goes back is decided every time, from the
+/// account: a late or repeated message still begins a refund that is missing.
 fn see(account: Option<&Account>, order: &Order, now: Timestamp) -> Vec<Event> {
     let newer = account.is_none_or(|account| account.order.version < order.version);
     let mut events: Vec<Event> = newer.then(|| Event::Seen(order.clone())).into_iter().collect();

@@ -9,7 +9,7 @@ use contracts::payments::v1::{
 use shared::{
     command::{Done, Envelope, Lane},
     db::Pool,
-    grpc::{Call, Caller, Fault, Fields, Listing},
+    grpc::{Call, Fault, Fields, Listing},
     jobs::{Jobs as _, Runner},
     user::UserId,
 };
@@ -67,11 +67,6 @@ impl<P: Provider> Api<P> {
     }
 }
 
-/// Whose payments a caller may see: their own, or, of operators, everyone's.
-fn seen_by(caller: &Caller) -> Option<&UserId> {
-    (!caller.operator).then_some(&caller.user)
-}
-
 #[tonic::async_trait]
 impl<P: Provider> PaymentService for Api<P> {
     async fn create_payment(
@@ -88,12 +83,12 @@ impl<P: Provider> PaymentService for Api<P> {
         let (order, method, request_id) = fields.finish(|| Some((order?, method?, request_id?)))?;
 
         let id = PaymentId::new();
-        // What makes two requests the same is all but the id itself, ids being as we write them.
+        // See `Call::claim`.
         (request.order_id, request.request_id) = (order.to_string(), None);
         let claim = call.claim("CreatePayment", request_id, &request, id);
         let (user, provider) = (call.caller.user.clone(), self.provider.to_owned());
         let command = Command::Pay { id, order, user, method, provider };
-        let envelope = || Envelope::new(command.clone(), call.trace.clone()).once(claim.clone());
+        let envelope = || Envelope::new(command.clone(), call.trace.clone()).with_claim(claim.clone());
         // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
         let unheard = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
         let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
@@ -115,7 +110,7 @@ impl<P: Provider> PaymentService for Api<P> {
         let mut fields = Fields::new();
         let id = fields.id("id", &request.get_ref().id);
         let id = fields.finish(|| id)?;
-        Ok(Response::new(GetPaymentResponse { payment: Some(self.find(id, seen_by(&call.caller)).await?) }))
+        Ok(Response::new(GetPaymentResponse { payment: Some(self.find(id, call.caller.sees()).await?) }))
     }
 
     async fn list_payments(
@@ -131,7 +126,7 @@ impl<P: Provider> PaymentService for Api<P> {
         let page = fields.page(&listing, request.page_size, &request.page_token);
         let (order, page) = fields.finish(|| Some((order?, page?)))?;
 
-        let user = seen_by(&call.caller).map(UserId::as_str);
+        let user = call.caller.sees().map(UserId::as_str);
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
         let mut found = store::list(&mut conn, user, order, &page).await.map_err(Fault::from)?;
         let next_page_token = listing.cut(&page, &mut found, |(_, payment)| payment.id);

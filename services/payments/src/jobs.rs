@@ -27,7 +27,7 @@ pub struct Question {
     /// With which of the payment's keys.
     key: u32,
     about: About,
-    /// It is only looked for what was done, which was before this: asking again would tell no more, or do harm.
+    /// As `Calls::looking`.
     looking: Option<Timestamp>,
 }
 

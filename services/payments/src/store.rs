@@ -12,7 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::{self, Timestamp},
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Corrupt, Fixed, Prepared},
+    db::{Corrupt, Fixed, Prepared, write_rows},
     grpc::Page,
     money::Money,
     telemetry::TraceContext,
@@ -97,7 +97,7 @@ impl Store for Payments {
                 }
             }
         }
-        // One that fails makes room for the next.
+        // Updates first: a payment that fails in this batch has to leave `payments_one_an_order` before the next one enters it.
         futures_util::try_join!(
             insert_accounts(conn, &made),
             update_accounts(conn, &heard),
@@ -117,11 +117,8 @@ impl Fixed for InsertAccounts {
 }
 
 async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let orders = || rows.iter().map(|row| &row.order);
-    Prepared::<InsertAccounts, _>::with(|sql| {
+    write_rows::<InsertAccounts, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(orders().map(|order| order.user.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(orders().map(|order| order.total.currency_code()).collect::<Vec<_>>())
@@ -131,9 +128,7 @@ async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryRe
             .bind::<Array<Text>, _>(orders().map(|order| order.trace.traceparent()).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(orders().map(|order| order.trace.tracestate()).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct UpdateAccounts;
@@ -145,18 +140,13 @@ impl Fixed for UpdateAccounts {
 }
 
 async fn update_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let orders = || rows.iter().map(|row| &row.order);
-    Prepared::<UpdateAccounts, _>::with(|sql| {
+    write_rows::<UpdateAccounts, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(orders().map(|order| order_code(order.status)).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct InsertPayments;
@@ -168,10 +158,7 @@ impl Fixed for InsertPayments {
 }
 
 async fn insert_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<InsertPayments, _>::with(|sql| {
+    write_rows::<InsertPayments, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|(order, _)| order.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|(order, _)| order.user.as_str()).collect::<Vec<_>>())
@@ -191,9 +178,7 @@ async fn insert_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) 
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.created_at).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct UpdatePayments;
@@ -209,10 +194,7 @@ impl Fixed for UpdatePayments {
 }
 
 async fn update_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<UpdatePayments, _>::with(|sql| {
+    write_rows::<UpdatePayments, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|(_, row)| status_code(&row.status).0).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(
@@ -227,9 +209,7 @@ async fn update_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) 
             .bind::<Array<BigInt>, _>(rows.iter().map(|(_, row)| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 /// How often the provider was asked, or with which key, as a column holds it.

@@ -19,16 +19,16 @@ use crate::domain::{Command, Event, Rejection, Reservation, State, Status, Ticke
 /// What an order's event means for its ticket's stock.
 pub fn react_to_orders(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undecodable> {
     let event = OrderEvent::decode(delivery.payload)?;
-    let placed = wire::required("order", event.order)?;
-    let (id, order) = (wire::id("ticket_id", &placed.ticket_id)?, wire::id("id", &placed.id)?);
-    let quantity = placed.quantity;
+    let order = wire::required("order", event.order)?;
+    let (ticket_id, order_id) = (wire::id("ticket_id", &order.ticket_id)?, wire::id("id", &order.id)?);
+    let quantity = order.quantity;
     Ok(match event.change {
         Some(OrderChange::Created(_)) => {
-            let unit_price = wire::money("unit_price", placed.unit_price.as_ref().map(Money::parts))?;
-            vec![Command::Reserve { id, order, quantity, unit_price }]
+            let unit_price = wire::money("unit_price", order.unit_price.as_ref().map(Money::parts))?;
+            vec![Command::Reserve { id: ticket_id, order: order_id, quantity, unit_price }]
         }
-        Some(OrderChange::Completed(_)) => vec![Command::Sell { id, order }],
-        Some(OrderChange::Cancelled(_)) => vec![Command::Release { id, order, quantity }],
+        Some(OrderChange::Completed(_)) => vec![Command::Sell { id: ticket_id, order: order_id }],
+        Some(OrderChange::Cancelled(_)) => vec![Command::Release { id: ticket_id, order: order_id, quantity }],
         Some(OrderChange::AwaitingPayment(_)) | None => vec![],
     })
 }

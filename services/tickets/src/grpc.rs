@@ -68,12 +68,12 @@ impl TicketService for Api {
         let (title, price, quantity, request_id) = fields.finish(|| Some((title?, price?, quantity?, request_id?)))?;
 
         let id = TicketId::new();
-        // Constant defaults filled in, and the id itself left out: what makes two requests the same.
+        // See `Call::claim`.
         (request.quantity, request.request_id) = (Some(quantity), None);
         let claim = call.claim("CreateTicket", request_id, &request, id);
         let seller = call.caller.user.clone();
         let command = Command::Create { id, seller, title, price, quantity };
-        let ticket = self.submit(&call, Envelope::new(command, call.trace.clone()).once(claim)).await?;
+        let ticket = self.submit(&call, Envelope::new(command, call.trace.clone()).with_claim(claim)).await?;
         Ok(Response::new(CreateTicketResponse { ticket: Some(ticket) }))
     }
 

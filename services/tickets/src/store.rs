@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Corrupt, Fixed, Prepared},
+    db::{Corrupt, Fixed, write_rows},
     grpc::Page,
     money::Money,
     user::UserId,
@@ -107,11 +107,8 @@ impl Fixed for InsertTickets {
 }
 
 async fn insert_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let column = |value: fn(&Ticket) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
-    Prepared::<InsertTickets, _>::with(|sql| {
+    write_rows::<InsertTickets, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.seller.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
@@ -126,9 +123,7 @@ async fn insert_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResu
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct UpdateTickets;
@@ -143,11 +138,8 @@ impl Fixed for UpdateTickets {
 }
 
 async fn update_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let column = |value: fn(&Ticket) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
-    Prepared::<UpdateTickets, _>::with(|sql| {
+    write_rows::<UpdateTickets, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.price.currency_code()).collect::<Vec<_>>())
@@ -160,9 +152,7 @@ async fn update_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResu
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.revision).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct InsertReservations;
@@ -173,18 +163,13 @@ impl Fixed for InsertReservations {
 }
 
 async fn insert_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<InsertReservations, _>::with(|sql| {
+    write_rows::<InsertReservations, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.ticket.uuid()).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(rows.iter().map(|row| row.quantity).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| hold_code(row.status)).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct UpdateReservations;
@@ -195,16 +180,11 @@ impl Fixed for UpdateReservations {
 }
 
 async fn update_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<UpdateReservations, _>::with(|sql| {
+    write_rows::<UpdateReservations, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.order.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|row| hold_code(row.status)).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 /// One ticket, if there is such.

@@ -11,7 +11,7 @@ use crate::{
 pub struct Envelope<C> {
     /// What is asked for.
     pub command: C,
-    /// When it was asked.
+    /// When it was asked, and not when it is decided: what waited for a lock may be older than the state that it meets.
     pub now: Timestamp,
     /// The span of the work that asked.
     pub trace: TraceContext,
@@ -28,9 +28,9 @@ impl<C> Envelope<C> {
         Self { command, now: clock::now(), trace, claim: None, transaction }
     }
 
-    /// To be done once, however often it comes.
+    /// With what makes it done once, however often it comes, if its caller gave that.
     #[must_use]
-    pub fn once(mut self, claim: Option<Claim>) -> Self {
+    pub fn with_claim(mut self, claim: Option<Claim>) -> Self {
         self.claim = claim;
         self
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(600);
-/// Rows a statement, so that none is long.
+/// Rows a statement, so that none is long: the `LIMIT` below.
 const CHUNK: usize = 10_000;
 
 struct ForgetRequests;

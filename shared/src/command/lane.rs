@@ -77,6 +77,7 @@ impl<R: Refusal> Failure<R> {
 
 type Answer<S> = Result<Done<<S as Domain>::State>, Failure<<S as Domain>::Refusal>>;
 
+/// A command that waits.
 struct Pending<S: Service> {
     unit: Unit<S::Command>,
     deadline: Instant,
@@ -85,9 +86,26 @@ struct Pending<S: Service> {
     aside: Option<Aside>,
 }
 
+/// A command that waits, without the command.
+struct Asker<S: Service> {
+    deadline: Instant,
+    answer: oneshot::Sender<Answer<S>>,
+    aside: Option<Aside>,
+}
+
 impl<S: Service> Pending<S> {
     fn new(envelope: Envelope<S::Command>, deadline: Instant, answer: oneshot::Sender<Answer<S>>) -> Self {
         Self { unit: Unit { commands: vec![envelope], at: None }, deadline, answer, aside: None }
+    }
+
+    fn of(unit: Unit<S::Command>, Asker { deadline, answer, aside }: Asker<S>) -> Self {
+        Self { unit, deadline, answer, aside }
+    }
+
+    /// Its command, and whoever asked.
+    fn part(self) -> (Unit<S::Command>, Asker<S>) {
+        let Self { unit, deadline, answer, aside } = self;
+        (unit, Asker { deadline, answer, aside })
     }
 
     /// What it is about: callers' commands are one a unit.
@@ -96,8 +114,8 @@ impl<S: Service> Pending<S> {
     }
 }
 
-/// What commands are about that wait aside, with how many do. Others about the same go there as well: each attempt at it
-/// would have all that are about something else wait for its lock, too.
+/// The roots that commands aside wait for, and how many wait for each. A new command about such a root joins them: tried here,
+/// it would have its whole batch wait for that lock.
 #[derive(Clone, Default)]
 struct Locked(Arc<Mutex<HashMap<Uuid, usize>>>);
 
@@ -247,7 +265,7 @@ impl<S: Service> Lane<S> {
     }
 }
 
-/// How long a call waits for what another service was just seen to say.
+/// How long a call is tried again whose caller has seen an event that this service may not have heard of yet.
 const HEARING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
@@ -278,19 +296,28 @@ pub fn lane<S: Service>(
     publishes: &'static str,
     database: Database,
     metrics: Arc<CommandMetrics>,
-    outbox: Arc<Notify>,
+    wake_relay: Arc<Notify>,
     stop: CancellationToken,
 ) -> (Lane<S>, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(config.queue.max(1));
     let (set_aside, aside) = mpsc::channel(config.queue.max(1));
     let writer =
-        |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), outbox.clone(), stop.clone());
+        |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), wake_relay.clone(), stop.clone());
     let LaneKind { name, aside: aside_name, patience } = kind;
     let way_aside = WayAside { queue: set_aside, locked: Locked::default(), measured: metrics.lane(aside_name) };
-    let main = work_off(waiting, writer(name), patience, config, Some(way_aside), stop.clone());
-    let slow = work_off(aside, writer(aside_name), patience, config, None, stop.clone());
+    let worker = |waiting, name, aside| Worker {
+        waiting,
+        again: Vec::new(),
+        writer: writer(name),
+        patience,
+        most: config.batch.max(1),
+        pace: Pace::new(config.pace),
+        aside,
+        stop: stop.clone(),
+    };
+    let (main, slow) = (worker(waiting, name, Some(way_aside)), worker(aside, aside_name, None));
     let task = async move {
-        tokio::join!(main, slow);
+        tokio::join!(main.run(), slow.run());
     };
     let measured = Arc::new(metrics.lane(name));
     (Lane { queue, metrics, measured }, task)
@@ -307,118 +334,128 @@ async fn next_while<S: Service>(
 
 /// Takes what is waiting as one batch, again and again. What is locked is handed aside, with all else that is about the
 /// same, where waiting for it stands in nobody's way; there it is tried again until its deadline.
-async fn work_off<S: Service>(
-    mut waiting: mpsc::Receiver<Pending<S>>,
-    mut writer: Writer<S>,
+struct Worker<S: Service> {
+    waiting: mpsc::Receiver<Pending<S>>,
+    /// For the next batch, before all that waits.
+    again: Vec<Pending<S>>,
+    writer: Writer<S>,
     patience: Patience,
-    config: LaneConfig,
+    /// Commands a transaction.
+    most: usize,
+    pace: Pace,
+    /// `None`: this is the worker of what went aside.
     aside: Option<WayAside<S>>,
     stop: CancellationToken,
-) {
-    let batch = config.batch.max(1);
-    let mut pace = Pace::new(config.pace);
-    let mut taken: Vec<Pending<S>> = Vec::with_capacity(batch);
-    let mut again: Vec<Pending<S>> = Vec::new();
-    let mut backoff = Backoff::new();
-    let mut lost = writer.lost();
-    loop {
-        taken.append(&mut again);
-        if taken.is_empty() {
+}
+
+impl<S: Service> Worker<S> {
+    /// Works until it is told to stop and nothing waits any more.
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        while let Some(taken) = self.next_batch().await {
+            let (units, askers): (Vec<_>, Vec<_>) = taken.into_iter().map(Pending::part).unzip();
+            let outcomes = self.execute(&units).await;
+            let mut locked = false;
+            for ((unit, asker), outcome) in units.into_iter().zip(askers).zip(outcomes) {
+                locked |= self.answer(unit, asker, outcome);
+            }
+            if locked {
+                backoff.wait(&self.stop).await;
+            } else {
+                backoff = Backoff::new();
+            }
+        }
+    }
+
+    /// What is to be done next, once there is something and it is time; `None` if there never will be.
+    async fn next_batch(&mut self) -> Option<Vec<Pending<S>>> {
+        let mut taken = std::mem::take(&mut self.again);
+        while taken.is_empty() {
             let received = tokio::select! {
-                received = waiting.recv_many(&mut taken, batch) => received,
-                () = stop.cancelled(), if !waiting.is_closed() => {
-                    waiting.close();
+                received = self.waiting.recv_many(&mut taken, self.most) => received,
+                () = self.stop.cancelled(), if !self.waiting.is_closed() => {
+                    self.waiting.close();
                     continue;
                 }
             };
             if received == 0 {
-                return;
+                return None;
             }
         }
-        pace.begin(taken.len() + waiting.len() >= batch).await;
+        self.pace.begin(taken.len() + self.waiting.len() >= self.most).await;
         // What has come meanwhile comes along.
-        while taken.len() < batch
-            && let Ok(pending) = waiting.try_recv()
+        while taken.len() < self.most
+            && let Ok(pending) = self.waiting.try_recv()
         {
             taken.push(pending);
         }
-        pace.carries(taken.len());
-        writer.measured().queued(waiting.len());
-        if let Some(aside) = &aside {
+        self.pace.carries(taken.len());
+        self.writer.measured().queued(self.waiting.len());
+        if let Some(aside) = &self.aside {
             let locked = |pending: &mut Pending<S>| pending.root().is_some_and(|root| aside.locked.has(root));
             taken.extract_if(.., locked).for_each(|pending| aside.take(pending));
         }
         let now = Instant::now();
-        let (units, replies): (Vec<_>, Vec<_>) = taken
-            .drain(..)
-            .filter_map(|pending| match pending.deadline > now {
-                true => Some((pending.unit, (pending.deadline, pending.answer, pending.aside))),
-                false => {
-                    // Never begun, so it never happens. Whoever asked may have gone.
-                    let _ = pending.answer.send(Err(Failure::DeadlineExceeded));
-                    None
-                }
-            })
-            .unzip();
-        let outcomes = {
-            let execute = writer.execute(&units, None, patience, true);
-            tokio::pin!(execute);
-            loop {
-                tokio::select! {
-                    outcomes = &mut execute => break outcomes,
-                    Some(pending) = next_while(&mut lost, &mut waiting) => {
-                        if *lost.borrow() {
-                            // Nothing is begun before the database is back: who asks now need not wait for that.
-                            let _ = pending.answer.send(Err(Failure::Unavailable));
-                        } else {
-                            again.push(pending);
-                        }
+        for late in taken.extract_if(.., |pending| pending.deadline <= now) {
+            // Never begun, so it never happens. Whoever asked may have gone.
+            let _ = late.answer.send(Err(Failure::DeadlineExceeded));
+        }
+        Some(taken)
+    }
+
+    async fn execute(&mut self, units: &[Unit<S::Command>]) -> Vec<UnitOutcome<S>> {
+        let mut outcome_unknown = self.writer.outcome_unknown();
+        let execute = self.writer.execute(units, None, self.patience, true);
+        tokio::pin!(execute);
+        loop {
+            tokio::select! {
+                outcomes = &mut execute => return outcomes,
+                Some(pending) = next_while(&mut outcome_unknown, &mut self.waiting) => {
+                    if *outcome_unknown.borrow() {
+                        // Nothing is begun before the database is back: who asks now need not wait for that.
+                        let _ = pending.answer.send(Err(Failure::Unavailable));
+                    } else {
+                        self.again.push(pending);
                     }
                 }
             }
+        }
+    }
+
+    /// Tells whoever asked, unless it is to be tried again. True if that is for a lock.
+    fn answer(&mut self, unit: Unit<S::Command>, asker: Asker<S>, outcome: UnitOutcome<S>) -> bool {
+        let reply = match outcome {
+            UnitOutcome::Done(Some(state)) => Ok(Done::Now(state)),
+            UnitOutcome::Before(resource) => Ok(Done::Before(resource)),
+            UnitOutcome::Refused(refusal) => Err(Failure::Refused(refusal)),
+            UnitOutcome::RequestIdReused => Err(Failure::RequestIdReused),
+            UnitOutcome::Unavailable => Err(Failure::Unavailable),
+            UnitOutcome::Unknown => Err(Failure::DeadlineExceeded),
+            UnitOutcome::Again => {
+                self.again.push(Pending::of(unit, asker));
+                return false;
+            }
+            UnitOutcome::Locked => match &self.aside {
+                Some(aside) => {
+                    aside.take(Pending::of(unit, asker));
+                    return false;
+                }
+                // The program ends, and locks may stay for long.
+                None if self.stop.is_cancelled() => Err(Failure::Unavailable),
+                None => {
+                    self.again.push(Pending::of(unit, asker));
+                    return true;
+                }
+            },
+            UnitOutcome::Impossible(why) => {
+                tracing::error!(lane = self.writer.lane(), why, "a command can't be done");
+                Err(Failure::Internal)
+            }
+            // Only what comes from Kafka has a partition, and none of that comes this way.
+            UnitOutcome::Done(None) | UnitOutcome::Fenced | UnitOutcome::Behind => Err(Failure::Internal),
         };
-        let mut locked = false;
-        for ((unit, (deadline, answer, held)), outcome) in units.into_iter().zip(replies).zip(outcomes) {
-            let reply = match outcome {
-                UnitOutcome::Done(Some(state)) => Ok(Done::Now(state)),
-                UnitOutcome::Before(resource) => Ok(Done::Before(resource)),
-                UnitOutcome::Refused(refusal) => Err(Failure::Refused(refusal)),
-                UnitOutcome::RequestIdReused => Err(Failure::RequestIdReused),
-                UnitOutcome::Unavailable => Err(Failure::Unavailable),
-                UnitOutcome::Unknown => Err(Failure::DeadlineExceeded),
-                UnitOutcome::Again => {
-                    again.push(Pending { unit, deadline, answer, aside: held });
-                    continue;
-                }
-                UnitOutcome::Locked => {
-                    let pending = Pending { unit, deadline, answer, aside: held };
-                    match &aside {
-                        Some(aside) => aside.take(pending),
-                        // The program ends, and locks may stay for long.
-                        None if stop.is_cancelled() => {
-                            let _ = pending.answer.send(Err(Failure::Unavailable));
-                        }
-                        None => {
-                            locked = true;
-                            again.push(pending);
-                        }
-                    }
-                    continue;
-                }
-                UnitOutcome::Impossible(why) => {
-                    tracing::error!(lane = writer.lane(), why, "a command can't be done");
-                    Err(Failure::Internal)
-                }
-                // Only what comes from Kafka has a partition, and none of that comes this way.
-                UnitOutcome::Done(None) | UnitOutcome::Fenced | UnitOutcome::Behind => Err(Failure::Internal),
-            };
-            // Whoever asked may have gone; what was done stays done.
-            let _ = answer.send(reply);
-        }
-        if locked {
-            backoff.wait(&stop).await;
-        } else {
-            backoff = Backoff::new();
-        }
+        // Whoever asked may have gone; what was done stays done.
+        let _ = asker.answer.send(reply);
+        false
     }
 }

@@ -19,12 +19,12 @@ pub trait Domain: Sized + Send + Sync + 'static {
     /// Why something is not done.
     type Refusal: Refusal;
 
-    /// Judges a command. No events: it was done already.
+    /// Judges a command, given at `now`, which may lie before the state's latest change. No events: it was done already.
     ///
     /// # Errors
     ///
-    /// The rules forbid it. From a caller that is an answer; from Kafka it means that something is wrong, and stops
-    /// the event's partition.
+    /// The rules forbid it. To a caller that is an answer. From Kafka it means that something is wrong, and stops the
+    /// event's partition; a timer stays due; what came of a job is logged and dropped.
     fn decide(state: &Self::State, command: &Self::Command, now: Timestamp) -> Result<Vec<Self::Event>, Self::Refusal>;
 
     /// The state after an event. Total: whatever was decided can be applied.
@@ -53,7 +53,8 @@ pub trait Store: Domain {
     /// them by statements of their own: a join in the locking statement would show a root as it is beside children as
     /// they were.
     ///
-    /// Statements are to be polled together, in order (`try_join!`), so that they travel together.
+    /// Statements are to be polled together, in order (`try_join!`), so that they travel together. `NotFound` is no error that
+    /// they may end with: the writer takes it for the loss of its own row.
     fn load(
         conn: &AsyncPgConnection,
         commands: &[&Self::Command],

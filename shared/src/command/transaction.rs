@@ -3,7 +3,7 @@
 use diesel::{
     QueryResult,
     result::Error,
-    sql_types::{Array, BigInt, Integer, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use super::{
     claims::{self, Claim, Claimed, Claims},
 };
 use crate::{
+    clock::Timestamp,
     db::{Fixed, Prepared},
     outbox,
     timers::{ClaimedDue, Timed},
@@ -28,7 +29,7 @@ pub(crate) struct Work<'a, C> {
     pub(crate) source: Source<'a>,
     /// Whether callers wait for the states that their commands led to.
     pub(crate) answers: bool,
-    /// Wait for others' locks for this attempt only as long as a search for the one that is stuck can afford.
+    /// Wait for locks for 10 ms instead of a second: a part of a batch that is searched for what is locked.
     pub(crate) impatient: bool,
 }
 
@@ -54,6 +55,8 @@ pub(crate) struct Move {
     /// What the database is believed to hold.
     pub(crate) expected: i64,
     pub(crate) next: i64,
+    /// When the broker wrote the message before that.
+    pub(crate) written: Option<Timestamp>,
 }
 
 /// A transaction that has decided and not yet committed.
@@ -113,12 +116,14 @@ impl Fixed for MoveBoth {
     // order.
     const SQL: &'static str = "\
         WITH writer AS (UPDATE writers SET batch = $2, moved_at = now() WHERE id = $1 AND batch = $2 - 1 RETURNING id), \
-        mine AS (SELECT * FROM unnest($5, $6, $7) AS mine (partition, expected, next)), \
+        mine AS (SELECT * FROM unnest($5, $6, $7, $8) AS mine (partition, expected, next, written)), \
         locked AS ( \
             SELECT partition FROM inbox_offsets \
             WHERE consumer_group = $3 AND topic = $4 AND partition = ANY ($5) ORDER BY partition FOR UPDATE), \
         moved AS ( \
-            UPDATE inbox_offsets held SET next_offset = mine.next FROM mine JOIN locked USING (partition) \
+            UPDATE inbox_offsets held \
+            SET next_offset = mine.next, last_offset = mine.next - 1, last_written = mine.written \
+            FROM mine JOIN locked USING (partition) \
             WHERE held.consumer_group = $3 AND held.topic = $4 AND held.partition = mine.partition \
                 AND held.next_offset = mine.expected \
             RETURNING held.partition) \
@@ -164,6 +169,7 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
             .bind::<Array<Integer>, _>(moves.iter().map(|held| held.partition).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.expected).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.next).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(moves.iter().map(|held| held.written).collect::<Vec<_>>())
     })
     .get_result::<Moved>(&mut &*conn)
     .await?;
@@ -253,7 +259,8 @@ fn decide<S: Service>(
                     }
                 }
                 match unit.at.filter(|_| outcome.blocks()) {
-                    // Its effects so far are in memory among the others': the attempt is void.
+                    // What its earlier commands have changed in `loaded` can't be undone: the attempt is void, and the writer tries
+                    // again without it.
                     Some(at) => {
                         halted.push(at.partition);
                         impossible.push((index, outcome));

@@ -1,7 +1,9 @@
 //! What stands or falls together: a caller's command, or all commands that one message from Kafka leads to.
 
-use super::{Envelope, Service, service::Domain};
 use uuid::Uuid;
+
+use super::{Envelope, Service, service::Domain};
+use crate::clock::Timestamp;
 
 /// Commands that are done together or not at all.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Unit<C> {
 pub(crate) struct At {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// When the broker wrote it, as far as it says.
+    pub(crate) written: Option<Timestamp>,
 }
 
 /// What became of a unit.

@@ -48,10 +48,10 @@ pub(crate) struct Writer<S> {
     /// The lane's own.
     measured: LaneMetrics,
     /// Wakes this process's relay.
-    outbox: Arc<Notify>,
+    wake_relay: Arc<Notify>,
     stop: CancellationToken,
     /// Whether a commit's outcome is unknown and the database that knows it out of reach.
-    lost: watch::Sender<bool>,
+    outcome_unknown: watch::Sender<bool>,
     conn: Option<Conn>,
     row: Option<Row>,
     spells: Spells,
@@ -121,11 +121,11 @@ impl<S: Service> Writer<S> {
         publishes: &'static str,
         database: Database,
         metrics: Arc<CommandMetrics>,
-        outbox: Arc<Notify>,
+        wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
         let measured = metrics.lane(lane);
-        let lost = watch::Sender::new(false);
+        let outcome_unknown = watch::Sender::new(false);
         let (conn, row, spells) = (None, None, Spells::default());
         Self {
             lane,
@@ -133,9 +133,9 @@ impl<S: Service> Writer<S> {
             database,
             metrics,
             measured,
-            outbox,
+            wake_relay,
             stop,
-            lost,
+            outcome_unknown,
             conn,
             row,
             spells,
@@ -149,8 +149,8 @@ impl<S: Service> Writer<S> {
     }
 
     /// Tells when nothing can be done before the database is back: a commit's outcome is known to it alone.
-    pub(crate) fn lost(&self) -> watch::Receiver<bool> {
-        self.lost.subscribe()
+    pub(crate) fn outcome_unknown(&self) -> watch::Receiver<bool> {
+        self.outcome_unknown.subscribe()
     }
 
     /// What it tells of its lane.
@@ -372,7 +372,7 @@ impl<S: Service> Writer<S> {
                     tracing::warn!(lane = self.lane, %error, "what became of a commit has to be found out");
                     self.measured.faulted();
                     self.conn = None;
-                    match self.committed(row.id, batch).await {
+                    match self.find_out(row.id, batch).await {
                         Some(true) => {}
                         known => {
                             span.error("COMMIT_LOST");
@@ -388,7 +388,7 @@ impl<S: Service> Writer<S> {
         }
         self.row = Some(Row { batch, ..row });
         if ready.events() > 0 {
-            self.outbox.notify_one();
+            self.wake_relay.notify_one();
         }
         work.units.iter().flat_map(|unit| &unit.commands).for_each(|envelope| envelope.transaction.tell(&span));
         drop(span);
@@ -474,9 +474,9 @@ impl<S: Service> Writer<S> {
     /// Whether a batch whose COMMIT was sent got through. Locking the writer's row waits for the backend that may still
     /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all. `None`: the
     /// program ends.
-    async fn committed(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
+    async fn find_out(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
         let committed = self.resolve(writer, batch).await;
-        self.lost.send_replace(false);
+        self.outcome_unknown.send_replace(false);
         committed
     }
 
@@ -502,7 +502,7 @@ impl<S: Service> Writer<S> {
                 return None;
             }
             if backoff.tried() >= CALLER_TRIES {
-                self.lost.send_replace(true);
+                self.outcome_unknown.send_replace(true);
             }
             backoff.wait(&self.stop).await;
         }

@@ -22,7 +22,8 @@ pub enum Fault {
 /// infrastructure, which retries: a stall that an operator sees beats work that is given up.
 pub(super) fn fault(error: &Error, said: Option<ServerError>) -> Fault {
     match (said, error) {
-        // A violated check has a name. The outbox has no partition for today yet: it is made, and the work is none the worse.
+        // A violated check has a name. Without one it is a row that no partition of the outbox is for yet: that is about to be
+        // made, and the work is none the worse.
         (Some(ServerError { state, names_constraint: false }), _) if &state == b"23514" => Fault::Infrastructure,
         (Some(ServerError { state: [b'2', b'2' | b'3', ..] | [b'5', b'4', ..], .. }), _) => Fault::Rejected,
         (Some(ServerError { state, .. }), _) if &state == b"55P03" => Fault::Locked,

@@ -13,5 +13,5 @@ pub use connect::{Conn, ConnectError, Database};
 pub use error::{Corrupt, Fault};
 pub use migrate::{MigrateError, migrate};
 pub use pool::{Pool, PoolError};
-pub use sql::{Bindable, Fixed, Prepared};
+pub use sql::{Bindable, Fixed, Prepared, write_rows};
 pub(crate) use transactions::OldestTransaction;

@@ -12,6 +12,7 @@ use diesel::{
     sql_query,
     sql_types::Untyped,
 };
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 /// The text of a statement, known to the type: what its prepared form is remembered by.
 pub trait Fixed: 'static {
@@ -51,4 +52,20 @@ impl<S: Fixed, Q> QueryId for Prepared<S, Q> {
 
 impl<S: Fixed, Q> Query for Prepared<S, Q> {
     type SqlType = Untyped;
+}
+
+/// Executes the statement `S`, whose values are of these rows, unless there are none.
+///
+/// # Errors
+///
+/// The statement fails.
+pub async fn write_rows<'b, S: Fixed, R>(
+    conn: &AsyncPgConnection,
+    rows: &[R],
+    bind: impl FnOnce(Bindable<'b>) -> Bindable<'b>,
+) -> QueryResult<()> {
+    if !rows.is_empty() {
+        Prepared::<S, _>::with(bind).execute(&mut &*conn).await?;
+    }
+    Ok(())
 }

@@ -15,6 +15,13 @@ pub struct Caller {
     pub operator: bool,
 }
 
+impl Caller {
+    /// Whose belongings this caller may see: their own, or, of operators, everyone's (`None`).
+    pub fn sees(&self) -> Option<&UserId> {
+        (!self.operator).then_some(&self.user)
+    }
+}
+
 /// A call, as the server's edge found it: authenticated, with a deadline, in a trace.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -41,7 +48,9 @@ impl Call {
     }
 
     /// What makes repeating this call harmless, if its caller gave a request id. `content` is the request without that
-    /// id and with its constant defaults filled in; `resource` is the id of what it would create.
+    /// id, with ids as we write them and constant defaults filled in, so that a retry that is spelled otherwise is still the
+    /// same request; a default that isn't constant, as an order's price, stays left out. `resource` is the id of what it
+    /// would create.
     pub fn claim<R, K>(
         &self,
         rpc: &'static str,

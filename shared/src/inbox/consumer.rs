@@ -1,4 +1,4 @@
-//! A consumer: what the poller brings goes through the write path, and what can't stops its partition.
+//! A consumer: hands messages to the write path. One that can't be handled stops its partition.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use super::{
     InboxMetrics, Positions, Subscription,
     metrics::GroupMetrics,
     offsets,
-    poller::{self, Assignment, Client, Handled, Polled},
+    poller::{self, Assignment, Client, Decoded, Polled},
 };
 use crate::{
     backoff::Backoff,
@@ -59,7 +59,7 @@ pub struct Consumer<S: Service> {
     /// Partitions whose next message meets a lock that somebody else holds: their messages wait aside.
     held: BTreeMap<i32, Vec<Waiting<S::Command>>>,
     /// What can't be decoded behind something held, with why: its partition stops there once all before it is done.
-    doomed: BTreeMap<i32, (i64, String)>,
+    doomed: BTreeMap<i32, (At, String)>,
     /// What librdkafka was told to pause, and not yet to go on with. It remembers that when a partition goes and comes back.
     paused: BTreeSet<i32>,
     /// What means nothing to this service and only moves offsets: it goes along with what comes next.
@@ -104,12 +104,12 @@ impl<S: Service> Consumer<S> {
         database: Database,
         commands: Arc<CommandMetrics>,
         metrics: &InboxMetrics,
-        outbox: Arc<Notify>,
+        wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
         drop(kafka.requests.client(subscription.group));
         let metrics = metrics.group(subscription.group);
-        let writer = Writer::new(subscription.group, publishes, database.clone(), commands, outbox, stop);
+        let writer = Writer::new(subscription.group, publishes, database.clone(), commands, wake_relay, stop);
         let positions = Positions::new(subscription.group, subscription.topic);
         let pace = Pace::new(config.pace);
         Self {
@@ -177,7 +177,7 @@ impl<S: Service> Consumer<S> {
                 },
                 _ = telling.tick() => {
                     self.settle(&client, Vec::new()).await;
-                    self.tell(&client, CommitMode::Async);
+                    self.tell(&client);
                     if let Some(over) = self.locked.over(std::time::Instant::now()) {
                         let group = self.subscription.group;
                         tracing::info!(group, times = over.times, lasted = ?over.lasted, "nothing has met a lock for a while");
@@ -199,7 +199,7 @@ impl<S: Service> Consumer<S> {
         // Nobody listens any more: the poller ends at its next word.
         drop(polled);
         self.settle(&client, Vec::new()).await;
-        self.tell(&client, CommitMode::Async);
+        self.tell(&client);
         if polls {
             let _ = polling.await;
         }
@@ -262,7 +262,7 @@ impl<S: Service> Consumer<S> {
     }
 
     fn revoked(&mut self, client: &Client<S::Command>, partitions: &[i32]) {
-        self.tell(client, CommitMode::Async);
+        self.tell(client);
         for partition in partitions {
             tracing::info!(group = self.subscription.group, partition, "revoked");
             self.positions.remove(*partition);
@@ -280,7 +280,7 @@ impl<S: Service> Consumer<S> {
     }
 
     /// A batch through the write path. What waits aside has its messages queue behind it.
-    async fn handle(&mut self, client: &Client<S::Command>, messages: Vec<Handled<S::Command>>) {
+    async fn handle(&mut self, client: &Client<S::Command>, messages: Vec<Decoded<S::Command>>) {
         let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
             let Some(at) = message.at().filter(|at| self.goes_on_to(*at)) else { continue };
@@ -294,7 +294,7 @@ impl<S: Service> Consumer<S> {
                         self.execute(client, std::mem::take(&mut waiting)).await;
                     }
                     if self.held.contains_key(&at.partition) {
-                        self.doomed.insert(at.partition, (at.offset, why));
+                        self.doomed.insert(at.partition, (at, why));
                     } else if self.goes_on_to(at) {
                         message.span.within(|| self.stop(client, at.partition, at.offset, &why));
                     }
@@ -420,7 +420,7 @@ impl<S: Service> Consumer<S> {
             match found.await {
                 Ok(found) => {
                     tracing::info!(group, ?found, "another consumer has moved these offsets");
-                    let found: BTreeMap<i32, i64> = found.into_iter().collect();
+                    let found: BTreeMap<i32, i64> = found.into_iter().map(|held| (held.partition, held.next)).collect();
                     for partition in named {
                         let believed = self.positions.next(partition);
                         match (found.get(&partition), believed) {
@@ -453,10 +453,10 @@ impl<S: Service> Consumer<S> {
             if self.held.contains_key(&partition) {
                 continue;
             }
-            if let Some((offset, why)) = self.doomed.remove(&partition)
-                && self.goes_on_to(At { partition, offset })
+            if let Some((at, why)) = self.doomed.remove(&partition)
+                && self.goes_on_to(at)
             {
-                self.stop(client, partition, offset, &why);
+                self.stop(client, partition, at.offset, &why);
             }
         }
         self.resume(client);
@@ -507,14 +507,14 @@ impl<S: Service> Consumer<S> {
         list
     }
 
-    fn tell(&self, client: &Client<S::Command>, mode: CommitMode) {
+    fn tell(&self, client: &Client<S::Command>) {
         let mut list = self.list(self.positions.all().map(|(partition, _)| partition));
         for (partition, next) in self.positions.all() {
             let _ =
                 list.set_partition_offset(&self.kafka.topic(self.subscription.topic), partition, Offset::Offset(next));
         }
         if list.count() > 0
-            && let Err(error) = client.commit(&list, mode)
+            && let Err(error) = client.commit(&list, CommitMode::Async)
         {
             tracing::debug!(group = self.subscription.group, %error, "Kafka was not told of the offsets");
         }

@@ -2,16 +2,20 @@
 
 use diesel::{
     QueryResult,
-    sql_types::{Array, BigInt, Integer, Text},
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use crate::db::{Fixed, Prepared};
+use crate::{
+    clock::Timestamp,
+    db::{Fixed, Prepared},
+};
 
 struct Find;
 impl Fixed for Find {
     const SQL: &'static str = "\
-        SELECT partition, next_offset FROM inbox_offsets \
+        SELECT partition, next_offset AS next, CASE last_offset WHEN next_offset - 1 THEN last_written END AS written \
+        FROM inbox_offsets \
         WHERE consumer_group = $1 AND topic = $2 AND partition = ANY ($3)";
 }
 
@@ -22,27 +26,31 @@ impl Fixed for Begin {
         ON CONFLICT DO NOTHING";
 }
 
-#[derive(diesel::QueryableByName)]
-struct Row {
+/// How far a group has come on a partition.
+#[derive(Clone, Copy, Debug, diesel::QueryableByName)]
+pub(super) struct StoredOffset {
     #[diesel(sql_type = Integer)]
-    partition: i32,
+    pub(super) partition: i32,
+    /// The next offset.
     #[diesel(sql_type = BigInt)]
-    next_offset: i64,
+    pub(super) next: i64,
+    /// When the broker wrote the message before that, if it is known to have been handled.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(super) written: Option<Timestamp>,
 }
 
-/// The next offsets of those partitions that the group has ever read.
+/// Those of the partitions that the group has ever read.
 pub(super) async fn find(
     conn: &AsyncPgConnection,
     group: &str,
     topic: &str,
     partitions: &[i32],
-) -> QueryResult<Vec<(i32, i64)>> {
-    let rows = Prepared::<Find, _>::with(|sql| {
+) -> QueryResult<Vec<StoredOffset>> {
+    Prepared::<Find, _>::with(|sql| {
         sql.bind::<Text, _>(group).bind::<Text, _>(topic).bind::<Array<Integer>, _>(partitions)
     })
-    .load::<Row>(&mut &*conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
+    .load::<StoredOffset>(&mut &*conn)
+    .await
 }
 
 /// Where a group begins to read a partition, unless it has before.

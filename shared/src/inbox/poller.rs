@@ -19,9 +19,13 @@ use rdkafka::{
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConsumerConfig, Delivery, Subscription, offsets};
+use super::{
+    ConsumerConfig, Delivery, Subscription,
+    offsets::{self, StoredOffset},
+};
 use crate::{
     backoff::Backoff,
+    clock::Timestamp,
     command::{At, Envelope, Unit},
     db::Database,
     kafka::{Complaints, KafkaConfig, Requests, trace_of},
@@ -35,7 +39,7 @@ pub(super) enum Polled<C> {
     /// Partitions are no longer ours.
     Revoked(Vec<i32>),
     /// Messages, in their partitions' order.
-    Messages(Vec<Handled<C>>),
+    Messages(Vec<Decoded<C>>),
 }
 
 /// A partition that became ours.
@@ -47,15 +51,15 @@ pub(super) struct Assignment {
     pub(super) stopped: Option<String>,
 }
 
-/// A message, and what was made of it.
-pub(super) struct Handled<C> {
+/// A message, and what it says. Nothing has come of it yet.
+pub(super) struct Decoded<C> {
     /// The commands it leads to; or why it can't be understood.
     pub(super) unit: Result<Unit<C>, (At, String)>,
     /// Open until its effects are committed.
     pub(super) span: Span,
 }
 
-impl<C> Handled<C> {
+impl<C> Decoded<C> {
     pub(super) fn at(&self) -> Option<At> {
         match &self.unit {
             Ok(unit) => unit.at,
@@ -162,7 +166,7 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
         context.complaints.watch();
         let poll = |wait| {
             let polled = client.poll(wait)?;
-            Some(polled.map(|message| handle(&message, subscription, passed_over)))
+            Some(polled.map(|message| decode(&message, subscription, passed_over)))
         };
         let messages = gather(&context.fresh, poll, |error| context.complain(client, &error));
         if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
@@ -174,10 +178,10 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
 /// Awaits a first message; whatever is there already comes along, and nothing more is waited for.
 fn gather<C>(
     fresh: &Mutex<Vec<i32>>,
-    mut poll: impl FnMut(Duration) -> Option<KafkaResult<Handled<C>>>,
+    mut poll: impl FnMut(Duration) -> Option<KafkaResult<Decoded<C>>>,
     complain: impl Fn(KafkaError),
-) -> Vec<Handled<C>> {
-    let mut messages: Vec<Handled<C>> = Vec::new();
+) -> Vec<Decoded<C>> {
+    let mut messages: Vec<Decoded<C>> = Vec::new();
     let mut wait = FIRST;
     while messages.len() < GATHERED {
         let polled = poll(wait);
@@ -195,8 +199,13 @@ fn gather<C>(
     messages
 }
 
-fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passed_over: &Counter) -> Handled<C> {
-    let at = At { partition: message.partition(), offset: message.offset() };
+fn decode<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passed_over: &Counter) -> Decoded<C> {
+    // A producer's clock would say nothing here: another may be behind it.
+    let written = match message.timestamp() {
+        rdkafka::Timestamp::LogAppendTime(millis) => Timestamp::from_timestamp_millis(millis),
+        _ => None,
+    };
+    let at = At { partition: message.partition(), offset: message.offset(), written };
     let key = message.key().unwrap_or_default();
     let record = Record {
         topic: subscription.topic,
@@ -219,7 +228,7 @@ fn handle<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passe
         Ok(Err(why)) => Err((at, why.to_string())),
         Err(_) => Err((at, "reading it panicked".to_owned())),
     };
-    Handled { unit, span }
+    Decoded { unit, span }
 }
 
 impl<C: Send + 'static> ClientContext for Rebalancer<C> {
@@ -305,8 +314,9 @@ impl<C: Send + 'static> Rebalancer<C> {
         partitions: &[i32],
     ) -> Result<Vec<Assignment>, Box<dyn std::error::Error + Send + Sync>> {
         let conn = self.database.connect().await?;
-        let mut held: HashMap<i32, i64> =
-            offsets::find(&conn, self.group, self.topic, partitions).await?.into_iter().collect();
+        let find = async |partitions: &[i32]| offsets::find(&conn, self.group, self.topic, partitions).await;
+        let by_partition = |held: StoredOffset| (held.partition, held);
+        let mut held: HashMap<i32, StoredOffset> = find(partitions).await?.into_iter().map(by_partition).collect();
         let mut assignments = Vec::with_capacity(partitions.len());
         for partition in partitions {
             // Blocks, on a thread that is there for it.
@@ -314,15 +324,36 @@ impl<C: Send + 'static> Rebalancer<C> {
             if !held.contains_key(partition) {
                 // A new group begins at the beginning.
                 offsets::begin(&conn, self.group, self.topic, *partition, low).await?;
-                held.extend(offsets::find(&conn, self.group, self.topic, &[*partition]).await?);
+                held.extend(find(&[*partition]).await?.into_iter().map(by_partition));
             }
-            let next = held.get(partition).copied().unwrap_or(low);
-            let stopped = (!(low..=high).contains(&next)).then(|| {
-                format!("the next offset is {next}, and the topic holds {low} to {high}: was it cut, or made anew?")
-            });
+            let (next, written) = held.get(partition).map_or((low, None), |held| (held.next, held.written));
+            let stopped = if !(low..=high).contains(&next) {
+                Some(format!("the topic holds {low} to {high}, and {next} comes next: was it cut, or made anew?"))
+            } else if let Some(written) = written.filter(|_| low < next)
+                && self.first_after(client, *partition, written)? == Offset::Offset(low)
+            {
+                Some(format!(
+                    "all of the topic is newer than {written}, when what comes before {next} was: was it made anew?"
+                ))
+            } else {
+                None
+            };
             assignments.push(Assignment { partition: *partition, next, stopped });
         }
         Ok(assignments)
+    }
+
+    /// The first message that the broker wrote later than that. A topic that was made anew holds nothing that is as old as
+    /// what was read of the one before it.
+    fn first_after(&self, client: &BaseConsumer<Self>, partition: i32, written: Timestamp) -> KafkaResult<Offset> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_offset(&self.full_topic, partition, Offset::Offset(written.timestamp_millis() + 1))?;
+        let found = client.offsets_for_times(asked, TIMEOUT)?;
+        let found = found
+            .find_partition(&self.full_topic, partition)
+            .ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+        found.error()?;
+        Ok(found.offset())
     }
 
     fn complain(&self, client: &BaseConsumer<Self>, error: &KafkaError) {
@@ -363,10 +394,10 @@ mod tests {
     use super::*;
     use crate::telemetry::TraceContext;
 
-    fn message(partition: i32, offset: i64) -> Handled<()> {
+    fn message(partition: i32, offset: i64) -> Decoded<()> {
         let record = Record { topic: "topic", group: "group", partition, offset, key: "key" };
         let span = Span::process(&TraceContext::root(), record);
-        Handled { unit: Ok(Unit { commands: vec![], at: Some(At { partition, offset }) }), span }
+        Decoded { unit: Ok(Unit { commands: vec![], at: Some(At { partition, offset, written: None }) }), span }
     }
 
     /// The partitions that were assigned anew within a poll, and the message that it brought.
@@ -381,7 +412,7 @@ mod tests {
             brought.map(|(partition, offset)| Ok(message(partition, offset)))
         };
         let messages = gather(&fresh, poll, |error| panic!("{error}"));
-        messages.iter().filter_map(Handled::at).map(|at| (at.partition, at.offset)).collect()
+        messages.iter().filter_map(Decoded::at).map(|at| (at.partition, at.offset)).collect()
     }
 
     #[test]

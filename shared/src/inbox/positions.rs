@@ -54,11 +54,9 @@ impl Positions {
             // One of a partition that isn't ours gets no move, which fences it.
             if let Some(expected) = self.next.get(&at.partition) {
                 let next = at.offset + 1;
-                moves.entry(at.partition).and_modify(|held| held.next = next).or_insert(Move {
-                    partition: at.partition,
-                    expected: *expected,
-                    next,
-                });
+                let first = Move { partition: at.partition, expected: *expected, next, written: None };
+                let held = moves.entry(at.partition).or_insert(first);
+                (held.next, held.written) = (next, at.written);
             }
         }
         moves.into_values().collect()

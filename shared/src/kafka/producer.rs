@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use rdkafka::{
@@ -60,6 +60,7 @@ impl Latch {
 struct Context {
     complaints: Complaints,
     requests: Requests,
+    acknowledged: AtomicU64,
 }
 
 impl ClientContext for Context {
@@ -80,6 +81,9 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Arc<Latch>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, latch: Arc<Latch>) {
+        if result.is_ok() {
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
         latch.arrived(result);
     }
 }
@@ -96,12 +100,16 @@ pub(crate) enum SendError {
 impl BatchProducer {
     /// `most` is how many messages may be under way at once.
     pub(crate) fn new(kafka: &KafkaConfig, topic: &str, most: usize) -> KafkaResult<Self> {
-        let context = Context { complaints: Complaints::of(PRODUCER), requests: kafka.requests.client(PRODUCER) };
+        let context = Context {
+            complaints: Complaints::of(PRODUCER),
+            requests: kafka.requests.client(PRODUCER),
+            acknowledged: AtomicU64::new(0),
+        };
         let producer = kafka
             .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // What comes behind a message that failed for good is not sent: it would be first.
+            // Or what is behind a message that failed for good would overtake it.
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "0")
             .set("retries", "2147483647")
@@ -152,6 +160,11 @@ impl BatchProducer {
     /// To be called every now and then: tells when Kafka is well again.
     pub(crate) fn watch(&self) {
         self.producer.context().complaints.watch();
+    }
+
+    /// How many messages the broker has acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.producer.context().acknowledged.load(Ordering::Relaxed)
     }
 
     /// The error after which librdkafka sends nothing more, if there was one.

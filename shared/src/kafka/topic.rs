@@ -57,7 +57,7 @@ pub async fn ensure_topic(kafka: &KafkaConfig, name: &str, config: TopicConfig) 
         .set("message.timestamp.type", "LogAppendTime");
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let made = admin.create_topics([&new], &options).await;
-    // It waits for its threads, for which the runtime's have no time.
+    // Dropping it joins its threads, which would block the runtime's.
     tokio::task::spawn_blocking(move || drop(admin));
     for made in made? {
         match made {

@@ -4,12 +4,12 @@ use diesel::{
     QueryResult,
     sql_types::{Array, Binary, Nullable, Text, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
 use crate::{
     command::Outgoing,
-    db::{Fixed, Prepared},
+    db::{Fixed, write_rows},
 };
 
 struct Append;
@@ -23,11 +23,8 @@ impl Fixed for Append {
 /// Appends the events of a batch, in their order. The roots that they are of are locked by now: per key, the order of
 /// the sequence is that of the versions.
 pub(crate) async fn append(conn: &AsyncPgConnection, events: &[Outgoing]) -> QueryResult<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
     let messages = || events.iter().map(|event| &event.message);
-    Prepared::<Append, _>::with(|sql| {
+    write_rows::<Append, _>(conn, events, |sql| {
         sql.bind::<Array<SqlUuid>, _>(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(messages().map(|message| message.kind).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(messages().map(|message| &message.key).collect::<Vec<_>>())
@@ -35,7 +32,5 @@ pub(crate) async fn append(conn: &AsyncPgConnection, events: &[Outgoing]) -> Que
             .bind::<Array<Nullable<Text>>, _>(events.iter().map(|event| event.trace.tracestate()).collect::<Vec<_>>())
             .bind::<Array<Binary>, _>(messages().map(|message| &message.payload).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }

@@ -39,7 +39,7 @@ pub(super) struct Row {
     pub(super) payload: Vec<u8>,
 }
 
-/// What a [`Row`] is read from. Text, for a statement's is known to its type.
+/// What a [`Row`] is read from. A macro, for `concat!` takes literals alone.
 macro_rules! columns {
     () => {
         "seq, created_at, event_id, event_type, key, traceparent, tracestate, payload"

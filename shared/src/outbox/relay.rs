@@ -68,6 +68,8 @@ enum Interrupted {
     Topic(#[from] TopicError),
     #[error("the producer can't go on: {0}")]
     Fatal(String),
+    #[error("the broker has acknowledged nothing for {GIVES_WAY:?}")]
+    Unanswered,
     #[error("Kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
 }
@@ -79,10 +81,14 @@ const LAZIEST: Duration = Duration::from_millis(50);
 /// How long the cursor may lie behind: so much, and the batch that was under way, is repeated by whoever takes over from a
 /// relay that was killed.
 const MOVED_EVERY: Duration = Duration::from_millis(50);
-/// What part of a batch means that there will be more: the next is then read while this one is sent.
-const MUCH: usize = 4;
+/// A batch that is at least this part of a full one is likely to be followed by another, which is then read while it is sent.
+const LIKELY_FOLLOWED: usize = 4;
 /// Sequence numbers listed at once of a large difference: 8 MB.
 const LISTED: i64 = 1_000_000;
+/// How long a broker may acknowledge nothing of a batch before another replica gets its turn, for it may be this one alone that
+/// is cut off; and how long this one then stands back: long enough for any other to take the lease.
+const GIVES_WAY: Duration = Duration::from_secs(10);
+const STANDS_BACK: Duration = lease::RENEWED_EVERY.saturating_mul(2);
 /// How long what is under way may take to be acknowledged at the end; the outbox keeps the rest.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
@@ -110,11 +116,11 @@ struct Leader<'a> {
     lease: Lease,
     place: Place,
     /// Whether the database's cursor lies behind `place`.
-    ahead: bool,
+    unsaved: bool,
     /// When the cursor was moved or the lease renewed the last time.
     renewed: Instant,
     /// What was read while the batch before it was sent.
-    read: Option<Fresh>,
+    prefetched: Option<Fresh>,
     producer: Arc<BatchProducer>,
     partitions: i32,
     source: String,
@@ -148,7 +154,6 @@ impl Relay {
                     backoff.wait(&stop).await;
                 }
             }
-            self.metrics.leading(false);
         }
     }
 
@@ -171,9 +176,13 @@ impl Relay {
             }
         };
         let result = self.work(conn, lease, place, stop, backoff).await;
+        self.metrics.leading(false);
         if !matches!(result, Err(Interrupted::LostLease | Interrupted::Database(_))) {
             // On a best effort: it runs out by itself.
             let _ = lease::release(conn, lease).await;
+        }
+        if matches!(result, Err(Interrupted::Unanswered)) {
+            let _ = tokio::time::timeout(STANDS_BACK, stop.cancelled()).await;
         }
         result
     }
@@ -199,15 +208,15 @@ impl Relay {
             conn,
             lease,
             place,
-            ahead: false,
+            unsaved: false,
             renewed: Instant::now(),
-            read: None,
+            prefetched: None,
             producer: producer.clone(),
             partitions,
             source,
         };
         let result = leader.publish(stop, backoff).await;
-        // It waits for its threads, for which the runtime's have no time.
+        // Dropping it joins its threads, which would block the runtime's.
         tokio::task::spawn_blocking(move || drop(producer));
         result
     }
@@ -230,18 +239,18 @@ impl Leader<'_> {
         let (mut pace, mut busy) = (Pace::new(self.relay.config.pace), false);
         let mut last: Option<Instant> = None;
         loop {
-            // A look that finds nothing holds up nobody: only what follows a batch waits to become one.
+            // Only a read that follows a batch is paced: there is company to wait for.
             pace.begin(!busy).await;
             self.producer.watch();
             let read_at = Instant::now();
-            // What others keep writing is another's to publish.
+            // At the end: what others keep writing is another relay's to publish.
             if stop.is_cancelled()
                 && last.get_or_insert(read_at + LAST_FLUSH).saturating_duration_since(read_at).is_zero()
             {
-                return self.keep().await;
+                return self.save_cursor().await;
             }
             let published = self.publish_fresh(stop).await?;
-            self.keep_now_and_then().await?;
+            self.save_cursor_if_due().await?;
             busy = published > 0;
             pace.carries(published);
             if busy {
@@ -251,9 +260,9 @@ impl Leader<'_> {
                 }
             }
             if stop.is_cancelled() && !busy {
-                return self.keep().await;
+                return self.save_cursor().await;
             }
-            if self.read.is_some() {
+            if self.prefetched.is_some() {
                 continue;
             }
             woken = tokio::select! {
@@ -277,14 +286,14 @@ impl Leader<'_> {
             return self.publish_many(stop).await;
         }
         let batch = self.relay.config.batch;
-        let fresh = match self.read.take() {
+        let fresh = match self.prefetched.take() {
             Some(read) => read,
             None => difference::few(self.conn, &self.place.published, batch).await?,
         };
         match fresh {
             Fresh::Few { rows, .. } if rows.is_empty() => Ok(0),
             Fresh::Few { rows, snapshot } => {
-                if rows.len() < batch / MUCH {
+                if rows.len() < batch / LIKELY_FOLLOWED {
                     self.send(&rows, stop).await?;
                 } else {
                     // There will be more, and neither has to wait for the other.
@@ -292,16 +301,17 @@ impl Leader<'_> {
                     let (sent, read) = tokio::join!(self.send(&rows, stop), next);
                     sent?;
                     // That there was nothing yet says nothing about now.
-                    self.read = Some(read?).filter(|read| !matches!(read, Fresh::Few { rows, .. } if rows.is_empty()));
+                    self.prefetched =
+                        Some(read?).filter(|read| !matches!(read, Fresh::Few { rows, .. } if rows.is_empty()));
                 }
-                self.moved(Place::at(snapshot));
+                self.advance(Place::at(snapshot));
                 Ok(rows.len())
             }
             Fresh::Many => {
                 let target = difference::now(self.conn).await?;
-                self.moved(Place { target: Some(target), published_seq: Some(0), ..self.place.clone() });
-                // The target is what the places within are counted by.
-                self.keep().await?;
+                self.advance(Place { target: Some(target), published_seq: Some(0), ..self.place.clone() });
+                // Told first: a place within means nothing without the target.
+                self.save_cursor().await?;
                 self.publish_many(stop).await
             }
         }
@@ -323,14 +333,14 @@ impl Leader<'_> {
                 sent?;
                 published += rows.len();
                 rows = fetched?;
-                self.moved(Place { published_seq: chunk.last().copied(), ..self.place.clone() });
-                self.keep_now_and_then().await?;
+                self.advance(Place { published_seq: chunk.last().copied(), ..self.place.clone() });
+                self.save_cursor_if_due().await?;
                 if stop.is_cancelled() {
                     return Ok(published);
                 }
             }
             if i64::try_from(seqs.len()).unwrap_or(i64::MAX) < LISTED {
-                self.moved(Place::at(target));
+                self.advance(Place::at(target));
             }
         }
         Ok(published)
@@ -349,9 +359,11 @@ impl Leader<'_> {
             tokio::time::sleep(LAST_FLUSH).await;
         };
         tokio::pin!(give_up);
+        let (mut acknowledged, mut since) = (self.producer.acknowledged(), Instant::now());
         let mut renewal = tokio::time::interval_at(Instant::now() + lease::RENEWED_EVERY, lease::RENEWED_EVERY);
         loop {
             tokio::select! {
+                biased;
                 sent = &mut sent => {
                     if let Err(error) = sent {
                         span.error("SEND_FAILED");
@@ -365,6 +377,13 @@ impl Leader<'_> {
                     if let Some((code, reason)) = self.producer.fatal() {
                         span.error("FATAL");
                         return Err(Interrupted::Fatal(format!("{code}: {reason}")));
+                    }
+                    let now = self.producer.acknowledged();
+                    if now != acknowledged {
+                        (acknowledged, since) = (now, Instant::now());
+                    } else if since.elapsed() >= GIVES_WAY {
+                        span.error("UNANSWERED");
+                        return Err(Interrupted::Unanswered);
                     }
                 }
                 () = &mut give_up => {
@@ -398,25 +417,25 @@ impl Leader<'_> {
     }
 
     /// So far it has been published. The database is told later.
-    fn moved(&mut self, place: Place) {
+    fn advance(&mut self, place: Place) {
         self.place = place;
-        self.ahead = true;
+        self.unsaved = true;
     }
 
     /// Tells the database every now and then, and so keeps the lease.
-    async fn keep_now_and_then(&mut self) -> Result<(), Interrupted> {
-        let due = if self.ahead { MOVED_EVERY } else { lease::RENEWED_EVERY };
-        if self.renewed.elapsed() >= due { self.keep().await } else { Ok(()) }
+    async fn save_cursor_if_due(&mut self) -> Result<(), Interrupted> {
+        let due = if self.unsaved { MOVED_EVERY } else { lease::RENEWED_EVERY };
+        if self.renewed.elapsed() >= due { self.save_cursor().await } else { Ok(()) }
     }
 
     /// Keeps the lease, and the place if it has changed.
-    async fn keep(&mut self) -> Result<(), Interrupted> {
-        if !self.ahead {
+    async fn save_cursor(&mut self) -> Result<(), Interrupted> {
+        if !self.unsaved {
             self.renew(lease::LASTS).await?;
         } else if !cursor::advance(self.conn, self.lease, &self.place).await? {
             return Err(Interrupted::LostLease);
         }
-        self.ahead = false;
+        self.unsaved = false;
         self.renewed = Instant::now();
         Ok(())
     }

@@ -2,8 +2,8 @@
 //!
 //! A timer is a row of a service's own root table with a time in it. Claiming locks the rows and skips what another
 //! replica has claimed (`FOR UPDATE SKIP LOCKED`), in the very transaction that does what they are about, so that a
-//! timer has fired exactly when its effects are committed. What is due is told by one clock: the database's, or that of whoever
-//! sets the times.
+//! timer has fired exactly when its effects are committed. A service's timers are told due by one clock, its
+//! database's or its processes'.
 
 use std::{
     future::Future,
@@ -51,7 +51,7 @@ pub struct Overdue {
     /// How many.
     #[diesel(sql_type = BigInt)]
     pub due: i64,
-    /// For how many seconds the one that has waited longest has been due, by the database's clock; 0 if there is none.
+    /// For how many seconds the one that has waited longest has been due, by the service's clock for timers; 0 if there is none.
     #[diesel(sql_type = Double)]
     pub late: f64,
 }
@@ -216,10 +216,11 @@ impl<S: Timed> Timers<S> {
         database: Database,
         commands: Arc<CommandMetrics>,
         metrics: Arc<TimerMetrics>,
-        outbox: Arc<Notify>,
+        wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        let writer = || Writer::new(name, publishes, database.clone(), commands.clone(), outbox.clone(), stop.clone());
+        let writer =
+            || Writer::new(name, publishes, database.clone(), commands.clone(), wake_relay.clone(), stop.clone());
         Self { writer: writer(), second: writer(), batch: batch.max(1), metrics, following: None }
     }
 

@@ -65,7 +65,7 @@ impl CounterService for Api {
         (request.title, request.request_id) = (Some(title.clone()), None);
         let claim = call.claim("CreateCounter", request_id, &request, id);
         let command = Command::Create { id, owner: call.caller.user.clone(), title, limit, resets_at: None };
-        let counter = self.submit(&call, Envelope::new(command, call.trace.clone()).once(claim)).await?;
+        let counter = self.submit(&call, Envelope::new(command, call.trace.clone()).with_claim(claim)).await?;
         Ok(Response::new(CreateCounterResponse { counter: Some(counter) }))
     }
 

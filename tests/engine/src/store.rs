@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use shared::{
     clock::Timestamp,
     command::{Rows, Store, WorkingSet, in_lock_order},
-    db::{Corrupt, Fixed, Prepared},
+    db::{Corrupt, Fixed, Prepared, write_rows},
     grpc::Page,
     timers::{ClaimedDue, Due, Overdue, Timed},
     user::UserId,
@@ -76,11 +76,8 @@ impl Fixed for Insert {
 }
 
 async fn insert(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let column = |value: fn(&Counter) -> i32| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
-    Prepared::<Insert, _>::with(|sql| {
+    write_rows::<Insert, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| row.owner.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(rows.iter().map(|row| &row.title).collect::<Vec<_>>())
@@ -89,9 +86,7 @@ async fn insert(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> 
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct Update;
@@ -102,18 +97,13 @@ impl Fixed for Update {
 }
 
 async fn update(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    Prepared::<Update, _>::with(|sql| {
+    write_rows::<Update, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(rows.iter().map(|row| row.value).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.resets_at).collect::<Vec<_>>())
     })
-    .execute(&mut &*conn)
-    .await?;
-    Ok(())
+    .await
 }
 
 struct ClaimDue;

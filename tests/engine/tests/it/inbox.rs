@@ -59,8 +59,8 @@ async fn a_consumer_that_comes_back_goes_on_where_the_database_is_whatever_kafka
     eventually(&db, 100).await;
     consumer.stop().await;
     put(&topics, 0, 100).await;
-    // As if restored from elsewhere: these two are one matter.
-    db.sql.batch_execute("BEGIN; UPDATE inbox_offsets SET next_offset = 60 WHERE partition = 0; COMMIT").await.unwrap();
+    // As if restored from an earlier time.
+    db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 60 WHERE partition = 0").await.unwrap();
     let consumer = Consuming::start(&db.database, &topics, 10);
     eventually(&db, 240).await;
     consumer.stop().await;
@@ -166,14 +166,7 @@ async fn a_command_that_the_database_rejects_stops_its_partition_there() {
     stops_at(|_| add(CounterId::new(), 999_666)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
-    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
-    topics.make_asked().await;
-    put(&topics, 0, 100).await;
-    let consumer = Consuming::start(&db.database, &topics, 100);
-    eventually(&db, 100).await;
-    consumer.stop().await;
+async fn make_anew(topics: &Topics) {
     topics.delete_asked().await;
     until(
         "the topic to be made anew",
@@ -184,7 +177,18 @@ async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
         |end| *end == 0,
     )
     .await;
-    put(&topics, 0, 20).await;
+}
+
+/// A topic of which a hundred messages were handled, and that is made anew, with so many, before it is read again.
+async fn stops_on_a_topic_made_anew_with(messages: usize) {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
+    topics.make_asked().await;
+    put(&topics, 0, 100).await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    eventually(&db, 100).await;
+    consumer.stop().await;
+    make_anew(&topics).await;
+    put(&topics, 0, messages).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
     assert_eq!((db.sum().await, db.offset(0).await), (100, 100));
@@ -192,26 +196,57 @@ async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
+async fn a_topic_made_anew_stops_its_partitions_rather_than_being_skipped() {
+    stops_on_a_topic_made_anew_with(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_that_has_grown_past_the_offset_since_stops_its_partitions_too() {
+    stops_on_a_topic_made_anew_with(300).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_whose_past_is_gone_is_read_on() {
     let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
     topics.make_asked().await;
     put(&topics, 0, 100).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 100).await;
-    topics.delete_asked().await;
-    until(
-        "the topic to be made anew",
-        async || {
-            topics.make_asked().await;
-            topics.end_of("counter-commands", 0)
-        },
-        |end| *end == 0,
-    )
-    .await;
-    put(&topics, 0, 20).await;
+    consumer.stop().await;
+    // A part of what was read, and then all of it.
+    for before in [50, 120] {
+        topics.delete_before(0, before).await;
+        let begun = db.sum().await;
+        put(&topics, 0, 20).await;
+        let consumer = Consuming::start(&db.database, &topics, 100);
+        eventually(&db, begun + 20).await;
+        assert_eq!(consumer.stopped(0), Some(false));
+        consumer.stop().await;
+    }
+}
+
+/// The same under a consumer that reads on.
+async fn stops_under_a_consumer_on_a_topic_made_anew_with(messages: usize) {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
+    topics.make_asked().await;
+    put(&topics, 0, 100).await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    eventually(&db, 100).await;
+    make_anew(&topics).await;
+    put(&topics, 0, messages).await;
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
     assert_eq!((db.sum().await, db.offset(0).await), (100, 100));
     consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
+    stops_under_a_consumer_on_a_topic_made_anew_with(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_a_consumer_that_grows_past_the_offset_stops_its_partitions_too() {
+    stops_under_a_consumer_on_a_topic_made_anew_with(300).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

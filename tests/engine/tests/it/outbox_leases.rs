@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Instant};
 use engine_tests::domain::CounterId;
 use tokio::sync::Notify;
 
-use crate::support::{Db, Relaying, Replica, Topics, Writing, awaited, create, first_appearances, increment, until};
+use crate::support::{
+    Db, Relaying, Replica, Topics, Writing, awaited, create, first_appearances, increment, own_kafka, until,
+};
 
 const EPOCH: &str = "SELECT epoch FROM outbox_cursor";
 const HELD: &str = "SELECT count(holder) FROM outbox_cursor";
@@ -82,6 +84,31 @@ async fn a_leader_that_is_stopped_past_its_lease_and_wakes_puts_nothing_out_of_o
     assert_eq!(first_appearances(&published), written);
     assert!(other.leads(), "who leads goes on");
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whom_the_broker_does_not_answer_gives_another_its_turn() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let kafka = own_kafka(folder.path()).await;
+    let (db, topics) = (Db::new().await, Topics::on(&kafka.brokers()));
+    let relays: Vec<_> = (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
+    let writing = Writing::on(&db.database);
+    let ids: Vec<_> = (0..20).map(|_| CounterId::new()).collect();
+    writing.submit_all(ids.iter().map(|id| create(*id))).await;
+    topics.published(20).await;
+    let holder = async || -> Option<String> {
+        db.sql.query_one("SELECT holder::text FROM outbox_cursor", &[]).await.unwrap().get(0)
+    };
+    let first = holder().await;
+    kafka.process().pause().unwrap();
+    writing.submit_all(ids.iter().map(|id| increment(*id, 1))).await;
+    until("another to hold the lease", holder, |now| now.is_some() && *now != first).await;
+    kafka.process().resume().unwrap();
+    let published = topics.published(40).await;
+    assert_eq!(first_appearances(&published), 40);
+    for relay in relays {
+        relay.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

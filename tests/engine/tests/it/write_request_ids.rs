@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::support::{Db, Writing, alice, asked, create, increment, titled};
 
 fn once(id: CounterId, request: Uuid, content: &str) -> Envelope<Command> {
-    create(id).once(Some(Claim::new("alice", "CreateCounter", request, content.as_bytes(), id.uuid())))
+    create(id).with_claim(Some(Claim::new("alice", "CreateCounter", request, content.as_bytes(), id.uuid())))
 }
 
 /// The counter that the answer is about.
@@ -53,7 +53,7 @@ async fn a_request_id_with_another_content_is_told_so() {
     for (caller, rpc) in [("bob", "CreateCounter"), ("alice", "Other")] {
         let id = CounterId::new();
         let claim = Claim::new(caller, rpc, request, b"that", id.uuid());
-        writing.done(create(id).once(Some(claim))).await;
+        writing.done(create(id).with_claim(Some(claim))).await;
     }
     // In one batch.
     let request = Uuid::new_v4();
@@ -71,8 +71,9 @@ async fn a_request_that_was_refused_may_be_made_again() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
     let (id, request) = (CounterId::new(), Uuid::new_v4());
-    let claimed =
-        |resource: Uuid| increment(id, 1).once(Some(Claim::new("alice", "Increment", request, b"by 1", resource)));
+    let claimed = |resource: Uuid| {
+        increment(id, 1).with_claim(Some(Claim::new("alice", "Increment", request, b"by 1", resource)))
+    };
     for _ in 0..2 {
         let refused = writing.submit_all((0..10).map(|_| claimed(Uuid::new_v4()))).await;
         for answer in &refused {
@@ -98,7 +99,13 @@ async fn whoever_repeats_a_request_that_was_not_done_is_not_told_that_it_was() {
         let answers = writing
             .submit_all((0..10).map(|_| {
                 let id = CounterId::new();
-                titled(id, title).once(Some(Claim::new("alice", "CreateCounter", request, title.as_bytes(), id.uuid())))
+                titled(id, title).with_claim(Some(Claim::new(
+                    "alice",
+                    "CreateCounter",
+                    request,
+                    title.as_bytes(),
+                    id.uuid(),
+                )))
             }))
             .await;
         for answer in &answers {
@@ -118,8 +125,8 @@ async fn the_first_of_a_batch_claims_and_a_sound_one_behind_a_refused_one_is_don
         // The first is refused; the second, of another content, is then the first of its kind.
         let made = CounterId::new();
         let refused = asked(Command::Increment { id: missing, caller: alice(), by: 1 });
-        let refused = refused.once(Some(Claim::new("alice", "Any", request, b"one", Uuid::new_v4())));
-        let sound = create(made).once(Some(Claim::new("alice", "Any", request, b"two", made.uuid())));
+        let refused = refused.with_claim(Some(Claim::new("alice", "Any", request, b"one", Uuid::new_v4())));
+        let sound = create(made).with_claim(Some(Claim::new("alice", "Any", request, b"two", made.uuid())));
         let answers = writing.submit_all([refused, sound]).await;
         assert!(matches!(answers[0], Err(Failure::Refused(_)) | Err(Failure::RequestIdReused)), "{answers:?}");
         assert!(matches!(answers[1], Ok(Done::Now(Some(_)))), "{answers:?}");

@@ -1,11 +1,16 @@
 //! Topics of a test's own, read and written without the engine.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use engine_tests::{
     TOPIC,
     counter::v1::{AddAsked, CounterCommand, CounterEvent, counter_command::Change},
     domain::CounterId,
+};
+use local::{
+    kafka::{Kafka, KafkaConfig as BrokerConfig},
+    ports::Port,
+    tools::Tools,
 };
 use prost::Message as _;
 use rdkafka::{
@@ -22,6 +27,15 @@ use super::{awaited, database::server};
 
 /// The topic that the counter reads.
 pub const ASKED: &str = engine_tests::COMMANDS.topic;
+
+/// A broker of a test's own, to be killed or stopped in its tracks.
+pub async fn own_kafka(folder: &Path) -> Kafka {
+    let (port, controller_port) = (Port::free().unwrap(), Port::free().unwrap());
+    let config = BrokerConfig { dir: folder.join("kafka"), port, controller_port, settings: vec![] };
+    let kafka = Kafka::create(&Tools::from_env().unwrap(), config).await.unwrap();
+    kafka.process().start().await.unwrap();
+    kafka
+}
 
 /// Topics and groups that begin with a name that no other test has.
 #[derive(Clone)]
@@ -77,6 +91,14 @@ impl Topics {
             Option::is_none,
         )
         .await;
+    }
+
+    /// Deletes its messages before an offset, as retention does.
+    pub async fn delete_before(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.config.topic(ASKED), partition, Offset::Offset(offset)).unwrap();
+        let deleted = self.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+        deleted.elements().iter().for_each(|element| element.error().unwrap());
     }
 
     /// Puts messages on the topic of what is asked: partition, key, payload, in their order.

@@ -10,7 +10,7 @@ mod proxy;
 mod random;
 
 pub use database::{Db, lock};
-pub use kafka::{Topics, add, first_appearances, unknown, versions_by_key};
+pub use kafka::{Topics, add, first_appearances, own_kafka, unknown, versions_by_key};
 pub use parts::{Answer, Consuming, Relaying, Writing, firing, metric};
 pub use process::Replica;
 pub use proxy::Proxy;
