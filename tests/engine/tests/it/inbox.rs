@@ -225,28 +225,18 @@ async fn a_topic_whose_past_is_gone_is_read_on() {
     }
 }
 
-/// The same under a consumer that reads on.
-async fn stops_under_a_consumer_on_a_topic_made_anew_with(messages: usize) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
     let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
     topics.make_asked().await;
     put(&topics, 0, 100).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 100).await;
     make_anew(&topics).await;
-    put(&topics, 0, messages).await;
+    put(&topics, 0, 20).await;
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
     assert_eq!((db.sum().await, db.offset(0).await), (100, 100));
     consumer.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
-    stops_under_a_consumer_on_a_topic_made_anew_with(20).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_consumer_that_grows_past_the_offset_stops_its_partitions_too() {
-    stops_under_a_consumer_on_a_topic_made_anew_with(300).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
