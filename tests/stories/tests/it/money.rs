@@ -67,7 +67,7 @@ async fn what_costs_nothing_is_paid_without_a_provider() -> Result<()> {
     let ticket = alice.lists("Open day", 0, 5).await?;
     let order = bob.places(&ticket, 1).await?;
     bob.awaits_order(&order.id, OrderStatus::AwaitingPayment).await?;
-    // Given that there is none.
+    // Nobody is there to be asked.
     world.provider()?.kill().await?;
 
     let payment = bob.pays(&order.id, "pm_card_visa").await?;
