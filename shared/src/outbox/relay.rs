@@ -26,7 +26,7 @@ use crate::{
         partition_of,
     },
     pace::Pace,
-    telemetry::{Span, TraceContext},
+    telemetry::{Span, Spell, TraceContext},
 };
 
 /// What a relay needs to know.
@@ -72,6 +72,12 @@ enum Interrupted {
     Unanswered,
     #[error("Kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+}
+
+impl Interrupted {
+    fn is_of_the_broker(&self) -> bool {
+        matches!(self, Self::Topic(_) | Self::Kafka(_) | Self::Unanswered)
+    }
 }
 
 /// The poll for what other replicas wrote, whose writers can't wake this relay: from this, as long as it finds
@@ -136,7 +142,7 @@ impl Relay {
 
     /// Publishes until it is told to stop; gives the lease back then.
     pub async fn run(self, stop: CancellationToken) {
-        let mut backoff = Backoff::new();
+        let (mut backoff, anew) = (Backoff::new(), Spell::new());
         while !stop.is_cancelled() {
             let conn = match self.connect().await {
                 Ok(conn) => conn,
@@ -149,9 +155,16 @@ impl Relay {
             match self.lead(&conn, &stop, &mut backoff).await {
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the relay begins anew");
+                    if let Some(left_out) = anew.happens(std::time::Instant::now()) {
+                        tracing::warn!(%error, left_out, "the relay begins anew");
+                    }
                     self.metrics.failed();
-                    backoff.wait(&stop).await;
+                    if error.is_of_the_broker() {
+                        // Each try has waited for it already, and it may be back at any time.
+                        let _ = tokio::time::timeout(lease::RENEWED_EVERY, stop.cancelled()).await;
+                    } else {
+                        backoff.wait(&stop).await;
+                    }
                 }
             }
         }
