@@ -106,11 +106,11 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use std::{
         io,
-        sync::{Arc, Mutex},
+        sync::{Arc, Mutex, PoisonError},
     };
 
     use super::*;
-    use crate::telemetry::{Span, TraceContext};
+    use crate::telemetry::{ONE_SUBSCRIBER, Span, TraceContext};
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -127,6 +127,7 @@ mod tests {
 
     /// What is written while something happens.
     fn logged(format: LogFormat, happens: impl FnOnce()) -> String {
+        let _alone = ONE_SUBSCRIBER.lock().unwrap_or_else(PoisonError::into_inner);
         let page = Page::default();
         let writer = page.clone();
         let subscriber =

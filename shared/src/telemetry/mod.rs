@@ -25,3 +25,8 @@ pub(crate) use later::Later;
 pub use setup::{SetupError, Telemetry, init};
 pub use span::{Record, Span};
 pub(crate) use spell::Spell;
+
+/// Taken by tests that have a subscriber of their own: what one is interested in is remembered for the whole process, so that
+/// of two at once each would be asked for what only the other wants.
+#[cfg(test)]
+static ONE_SUBSCRIBER: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -162,8 +162,10 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
-    use crate::config::SamplerConfig;
+    use crate::{config::SamplerConfig, telemetry::ONE_SUBSCRIBER};
 
     #[test]
     fn what_nobody_asked_for_is_never_made() {
@@ -174,6 +176,7 @@ mod tests {
             sampler: SamplerConfig::DEFAULT,
             span_queue: 1,
         };
+        let _alone = ONE_SUBSCRIBER.lock().unwrap_or_else(PoisonError::into_inner);
         for exporter in [None, Some(SdkTracerProvider::builder().build())] {
             dispatcher::with_default(&subscriber(&config, exporter.as_ref()).unwrap(), || {
                 assert!(tracing::info_span!(target: "library", "call").is_none(), "traced: {}", exporter.is_some());
