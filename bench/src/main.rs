@@ -17,6 +17,7 @@ mod scale;
 mod search;
 mod table;
 mod topics;
+mod unary;
 mod yardstick;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};

@@ -23,6 +23,13 @@ pub(crate) fn reader(brokers: &str) -> ClientConfig {
     config
 }
 
+/// A writer whose every record is acknowledged by all, and that waits for no company.
+pub(crate) fn writer(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
+    config
+}
+
 /// A topic's partitions, each with the offsets of its first record and of the next to come.
 ///
 /// # Errors

@@ -247,7 +247,7 @@ async fn parts(rig: &Rig, known: &Known) -> Result<Taken> {
         "CPU: rows {:.3} ms, a call {call:.3}, a charge {charge:.3}, an event to the broker {produced:.4} and from it \
          {delivered:.4}; {}",
         rows * cores,
-        Parts::COUNTS
+        Parts::counts()
     )))
 }
 

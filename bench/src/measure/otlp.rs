@@ -2,35 +2,27 @@
 //! the system that is measured.
 
 use std::{
-    convert::Infallible,
-    net::{Ipv4Addr, SocketAddr},
+    future::{Ready, ready},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::Result;
 use bytes::Bytes;
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, Ready, ready},
-};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
-    body::Body,
-    codegen::{Service, http},
-    server::{Grpc, NamedService, UnaryService},
-    transport::Server,
+    server::{NamedService, UnaryService},
 };
-use tonic_prost::ProstCodec;
 
-use crate::rig::Variant;
+use crate::{
+    rig::Variant,
+    unary::{self, Serving},
+};
 
 /// By when spans have been sent, of a service that has few: after 5 s the SDK sends what it has.
 pub(super) const LATE: Duration = Duration::from_secs(6);
@@ -42,7 +34,7 @@ pub(super) const ROOM: &str = "OTEL_BSP_MAX_QUEUE_SIZE=65536";
 pub(crate) struct Receiver {
     counted: Arc<AtomicU64>,
     addr: SocketAddr,
-    _server: JoinSet<Result<(), tonic::transport::Error>>,
+    _serving: Serving,
 }
 
 impl Receiver {
@@ -52,13 +44,9 @@ impl Receiver {
     ///
     /// There is no port.
     pub(crate) async fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let addr = listener.local_addr()?;
         let counted = Arc::default();
-        let service = Counting(Arc::clone(&counted));
-        let mut server = JoinSet::new();
-        server.spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
-        Ok(Self { counted, addr, _server: server })
+        let (addr, serving) = unary::serve(Counting(Arc::clone(&counted))).await?;
+        Ok(Self { counted, addr, _serving: serving })
     }
 
     /// A system that tells it of every request.
@@ -112,20 +100,5 @@ impl UnaryService<Export> for Counting {
         let spans: usize = scopes.map(|scope| scope.spans.len()).sum();
         self.0.fetch_add(spans as u64, Ordering::Relaxed);
         ready(Ok(Response::new(ExportTraceServiceResponse::default())))
-    }
-}
-
-impl Service<http::Request<Body>> for Counting {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let counting = self.clone();
-        async move { Ok(Grpc::new(ProstCodec::default()).unary(counting, request).await) }.boxed()
     }
 }

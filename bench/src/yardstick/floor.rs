@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 use hdrhistogram::Histogram;
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{Consumer, StreamConsumer},
     producer::{FutureProducer, FutureRecord},
 };
@@ -51,12 +51,7 @@ impl Floor {
         let mut end = TopicPartitionList::new();
         end.add_partition_offset(TOPIC, 0, Offset::End)?;
         consumer.assign(&end)?;
-        let producer: FutureProducer = ClientConfig::new()
-            .set("bootstrap.servers", &brokers)
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create()?;
+        let producer = topics::writer(&brokers).create()?;
         let floor = Self { pool, row: "x".repeat(180), producer, consumer };
         floor.found().await?;
         Ok(floor)

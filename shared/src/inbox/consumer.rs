@@ -420,11 +420,10 @@ impl<S: Service> Consumer<S> {
             match found.await {
                 Ok(found) => {
                     tracing::info!(group, ?found, "another consumer has moved these offsets");
-                    let found: BTreeMap<i32, i64> = found.into_iter().map(|held| (held.partition, held.next)).collect();
                     for partition in named {
                         let believed = self.positions.next(partition);
-                        match (found.get(&partition), believed) {
-                            (Some(next), Some(believed)) if *next >= believed => self.positions.set(partition, *next),
+                        match (found.get(&partition).map(|stored| stored.next), believed) {
+                            (Some(next), Some(believed)) if next >= believed => self.positions.set(partition, next),
                             // Revoked meanwhile.
                             (_, None) => {}
                             // What lies between was handed over long ago, and is not read again before a restart.

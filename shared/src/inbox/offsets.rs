@@ -1,5 +1,7 @@
 //! Offsets as the database keeps them.
 
+use std::collections::HashMap;
+
 use diesel::{
     QueryResult,
     sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz},
@@ -30,7 +32,7 @@ impl Fixed for Begin {
 #[derive(Clone, Copy, Debug, diesel::QueryableByName)]
 pub(super) struct StoredOffset {
     #[diesel(sql_type = Integer)]
-    pub(super) partition: i32,
+    partition: i32,
     /// The next offset.
     #[diesel(sql_type = BigInt)]
     pub(super) next: i64,
@@ -39,18 +41,19 @@ pub(super) struct StoredOffset {
     pub(super) written: Option<Timestamp>,
 }
 
-/// Those of the partitions that the group has ever read.
+/// Of those partitions that the group has ever read, by their numbers.
 pub(super) async fn find(
     conn: &AsyncPgConnection,
     group: &str,
     topic: &str,
     partitions: &[i32],
-) -> QueryResult<Vec<StoredOffset>> {
-    Prepared::<Find, _>::with(|sql| {
+) -> QueryResult<HashMap<i32, StoredOffset>> {
+    let rows: Vec<StoredOffset> = Prepared::<Find, _>::with(|sql| {
         sql.bind::<Text, _>(group).bind::<Text, _>(topic).bind::<Array<Integer>, _>(partitions)
     })
-    .load::<StoredOffset>(&mut &*conn)
-    .await
+    .load(&mut &*conn)
+    .await?;
+    Ok(rows.into_iter().map(|stored| (stored.partition, stored)).collect())
 }
 
 /// Where a group begins to read a partition, unless it has before.

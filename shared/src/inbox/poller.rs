@@ -1,7 +1,6 @@
 //! The thread that talks to librdkafka: takes assignments at the database's offsets, and turns messages into units.
 
 use std::{
-    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -19,10 +18,7 @@ use rdkafka::{
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ConsumerConfig, Delivery, Subscription,
-    offsets::{self, StoredOffset},
-};
+use super::{ConsumerConfig, Delivery, Subscription, offsets};
 use crate::{
     backoff::Backoff,
     clock::Timestamp,
@@ -314,19 +310,17 @@ impl<C: Send + 'static> Rebalancer<C> {
         partitions: &[i32],
     ) -> Result<Vec<Assignment>, Box<dyn std::error::Error + Send + Sync>> {
         let conn = self.database.connect().await?;
-        let find = async |partitions: &[i32]| offsets::find(&conn, self.group, self.topic, partitions).await;
-        let by_partition = |held: StoredOffset| (held.partition, held);
-        let mut held: HashMap<i32, StoredOffset> = find(partitions).await?.into_iter().map(by_partition).collect();
+        let mut stored = offsets::find(&conn, self.group, self.topic, partitions).await?;
         let mut assignments = Vec::with_capacity(partitions.len());
         for partition in partitions {
             // Blocks, on a thread that is there for it.
             let (low, high) = client.fetch_watermarks(&self.full_topic, *partition, TIMEOUT)?;
-            if !held.contains_key(partition) {
+            if !stored.contains_key(partition) {
                 // A new group begins at the beginning.
                 offsets::begin(&conn, self.group, self.topic, *partition, low).await?;
-                held.extend(find(&[*partition]).await?.into_iter().map(by_partition));
+                stored.extend(offsets::find(&conn, self.group, self.topic, &[*partition]).await?);
             }
-            let (next, written) = held.get(partition).map_or((low, None), |held| (held.next, held.written));
+            let (next, written) = stored.get(partition).map_or((low, None), |stored| (stored.next, stored.written));
             let stopped = if !(low..=high).contains(&next) {
                 Some(format!("the topic holds {low} to {high}, and {next} comes next: was it cut, or made anew?"))
             } else if let Some(written) = written.filter(|_| low < next)

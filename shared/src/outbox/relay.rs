@@ -75,8 +75,14 @@ enum Interrupted {
 }
 
 impl Interrupted {
-    fn is_of_the_broker(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Kafka(_) | Self::Unanswered)
+    /// How long to wait before the next try, if that doesn't depend on how many there were: each try waits for the broker
+    /// itself, which may be back at any time.
+    fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Unanswered => Some(STANDS_BACK),
+            Self::Topic(_) | Self::Kafka(_) => Some(lease::RENEWED_EVERY),
+            Self::LostLease | Self::Database(_) | Self::Send(_) | Self::Fatal(_) => None,
+        }
     }
 }
 
@@ -159,11 +165,9 @@ impl Relay {
                         tracing::warn!(%error, left_out, "the relay begins anew");
                     }
                     self.metrics.failed();
-                    if error.is_of_the_broker() {
-                        // Each try has waited for it already, and it may be back at any time.
-                        let _ = tokio::time::timeout(lease::RENEWED_EVERY, stop.cancelled()).await;
-                    } else {
-                        backoff.wait(&stop).await;
+                    match error.pause() {
+                        Some(pause) => drop(tokio::time::timeout(pause, stop.cancelled()).await),
+                        None => backoff.wait(&stop).await,
                     }
                 }
             }
@@ -193,9 +197,6 @@ impl Relay {
         if !matches!(result, Err(Interrupted::LostLease | Interrupted::Database(_))) {
             // On a best effort: it runs out by itself.
             let _ = lease::release(conn, lease).await;
-        }
-        if matches!(result, Err(Interrupted::Unanswered)) {
-            let _ = tokio::time::timeout(STANDS_BACK, stop.cancelled()).await;
         }
         result
     }

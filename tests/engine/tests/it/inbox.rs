@@ -166,6 +166,16 @@ async fn a_command_that_the_database_rejects_stops_its_partition_there() {
     stops_at(|_| add(CounterId::new(), 999_666)).await;
 }
 
+/// A topic of one partition, and a consumer of it that has handled a hundred messages.
+async fn with_a_hundred_handled() -> (Db, Topics, Consuming) {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
+    topics.make_asked().await;
+    put(&topics, 0, 100).await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    eventually(&db, 100).await;
+    (db, topics, consumer)
+}
+
 async fn make_anew(topics: &Topics) {
     topics.delete_asked().await;
     until(
@@ -181,11 +191,7 @@ async fn make_anew(topics: &Topics) {
 
 /// A topic of which a hundred messages were handled, and that is made anew, with so many, before it is read again.
 async fn stops_on_a_topic_made_anew_with(messages: usize) {
-    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
-    topics.make_asked().await;
-    put(&topics, 0, 100).await;
-    let consumer = Consuming::start(&db.database, &topics, 100);
-    eventually(&db, 100).await;
+    let (db, topics, consumer) = with_a_hundred_handled().await;
     consumer.stop().await;
     make_anew(&topics).await;
     put(&topics, 0, messages).await;
@@ -207,11 +213,7 @@ async fn a_topic_made_anew_that_has_grown_past_the_offset_since_stops_its_partit
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_past_is_gone_is_read_on() {
-    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
-    topics.make_asked().await;
-    put(&topics, 0, 100).await;
-    let consumer = Consuming::start(&db.database, &topics, 100);
-    eventually(&db, 100).await;
+    let (db, topics, consumer) = with_a_hundred_handled().await;
     consumer.stop().await;
     // A part of what was read, and then all of it.
     for before in [50, 120] {
@@ -227,11 +229,7 @@ async fn a_topic_whose_past_is_gone_is_read_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
-    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
-    topics.make_asked().await;
-    put(&topics, 0, 100).await;
-    let consumer = Consuming::start(&db.database, &topics, 100);
-    eventually(&db, 100).await;
+    let (db, topics, consumer) = with_a_hundred_handled().await;
     make_anew(&topics).await;
     put(&topics, 0, 20).await;
     until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
