@@ -20,6 +20,7 @@ const MOST: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Pace {
     least: Duration,
+    in_company: Duration,
     begun: Instant,
     next: Option<Instant>,
 }
@@ -27,7 +28,13 @@ pub struct Pace {
 impl Pace {
     /// Nothing has begun yet. The runtime's timers count milliseconds: a pace is kept to the next one.
     pub fn new(least: Duration) -> Self {
-        Self { least, begun: Instant::now(), next: None }
+        Self { least, in_company: least, begun: Instant::now(), next: None }
+    }
+
+    /// After a batch of more than one it is so long at least: what has found company will find some again, and one who asks
+    /// again and again, alone, waits for nobody.
+    pub fn in_company(self, least: Duration) -> Self {
+        Self { in_company: least.max(self.least), ..self }
     }
 
     /// Waits until the next batch may begin, which it then does; `at_once` if there is no company to wait for. Dropped
@@ -44,8 +51,9 @@ impl Pace {
     /// alone is answered at once, and under load, where there is no time to spare, fewer and fuller batches do the same work
     /// for less.
     pub fn carries(&mut self, items: usize) {
+        let least = if items > 1 { self.in_company } else { self.least };
         let longer = EACH.saturating_mul(u32::try_from(items).unwrap_or(u32::MAX)).min(MOST);
-        self.next = Some(self.begun + self.least.max(longer));
+        self.next = Some(self.begun + least.max(longer));
     }
 }
 
@@ -68,6 +76,18 @@ mod tests {
         assert_eq!(waits_after(1, false).await, Duration::from_millis(1));
         assert_eq!(waits_after(40, false).await, Duration::from_millis(6));
         assert_eq!(waits_after(1_000_000, false).await, MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_has_found_company_waits_for_more_of_it() {
+        for (items, waits) in [(1, 1), (2, 5), (30, 5), (40, 6)] {
+            let mut pace = Pace::new(Duration::from_millis(1)).in_company(Duration::from_millis(5));
+            pace.begin(false).await;
+            pace.carries(items);
+            let begun = Instant::now();
+            pace.begin(false).await;
+            assert_eq!(begun.elapsed(), Duration::from_millis(waits), "after {items}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -270,6 +270,10 @@ const HEARING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
+/// The least time between transactions that carry several commands: where some come within one transaction, what each of these
+/// takes is most of what commands cost, and cores that are busy with many small ones keep callers waiting for longer than this.
+const IN_COMPANY: Duration = Duration::from_millis(5);
+
 /// A deadline that is none: as far ahead as no process lives.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
@@ -311,7 +315,7 @@ pub fn lane<S: Service>(
         writer: writer(name),
         patience,
         most: config.batch.max(1),
-        pace: Pace::new(config.pace),
+        pace: Pace::new(config.pace).in_company(IN_COMPANY),
         aside,
         stop: stop.clone(),
     };

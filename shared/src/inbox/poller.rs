@@ -94,6 +94,8 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const LEISURELY: Duration = Duration::from_millis(10);
 /// Bytes for which such a group's fetch doesn't wait its time out.
 const PLENTY: usize = 256 * 1024;
+/// The least time from one fetch that brought something to the next, in milliseconds.
+const FETCH_PACE_MS: &str = "5";
 /// How long `poll` waits for a first message.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -139,11 +141,11 @@ pub(super) fn subscribe<C: Send + 'static>(
         .set("fetch.min.bytes", least.to_string())
         .set("fetch.wait.max.ms", wait.as_millis().to_string())
         .set("fetch.error.backoff.ms", "100")
-        .set("queued.min.messages", (config.batch * 4).clamp(1, 10_000_000).to_string())
-        .set("queued.max.messages.kbytes", "16384")
-        // With enough queued it fetches no more for this long; by its default, a second, a backlog would trickle in by
-        // one such queue a second.
-        .set("fetch.queue.backoff.ms", "10")
+        // Nothing is fetched while something waits to be polled, and then for so long: the first message after a pause
+        // comes at once, and under load an answer, which has its price at the broker, here and in the batches that follow
+        // from it, brings all that has gathered meanwhile.
+        .set("queued.min.messages", "1")
+        .set("fetch.queue.backoff.ms", FETCH_PACE_MS)
         .create_with_context(rebalancer)?;
     client.subscribe(&[&full_topic])?;
     Ok(client)

@@ -113,8 +113,10 @@ impl BatchProducer {
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "0")
             .set("retries", "2147483647")
-            // Batches are made before they get here.
-            .set("linger.ms", "0")
+            // Batches are made before they get here, and this is long enough for all of one to be handed over. What is left of
+            // one when its first part has gone, and idempotence lets no more follow, is waited for without a pause: thousands
+            // of polls for each round trip to the broker.
+            .set("linger.ms", "1")
             .set("batch.num.messages", "10000")
             .set("batch.size", "1000000")
             // Other systems' clients read these topics too, and not every one brings LZ4 or zstd (kafka-python doesn't).
