@@ -20,8 +20,9 @@ use super::{
 /// Orders in one transaction.
 const BATCH: usize = 1024;
 /// The least time from one transaction's beginning to the next one's, unless it is full: each writes and syncs whole pages,
-/// for one order as for many. An order after a pause waits for nothing.
-const PACE: Duration = Duration::from_millis(5);
+/// for one order as for many, and a provider that takes some ten milliseconds is a fast one. An order after a pause waits for
+/// nothing.
+const PACE: Duration = Duration::from_millis(20);
 
 /// The ledger's writer, to be run.
 #[must_use = "nothing is written unless it runs"]
