@@ -63,7 +63,9 @@ struct Ratios {
     rounds: Option<usize>,
 }
 
-#[tokio::main]
+/// On one thread, as the services: what several pass to one another, and wake each other for, is CPU that the measured
+/// system goes without.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Report(ratios) => ratios.take().await,

@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use local::{service::Service, session::Session};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 
 use crate::rig::System;
 
@@ -23,7 +27,7 @@ pub(crate) struct Meter {
 /// What a run took.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cost {
-    /// Milliseconds of CPU an order, by process.
+    /// Milliseconds of CPU an order, by process; the client's too.
     pub cpu: BTreeMap<String, f64>,
     /// Bytes of the write-ahead log an order.
     pub wal: f64,
@@ -36,9 +40,12 @@ pub(crate) struct Cost {
 impl Cost {
     /// Milliseconds of CPU an order, of all processes but the client.
     pub(crate) fn cpu_together(&self) -> f64 {
-        self.cpu.values().sum()
+        self.cpu.iter().filter(|(name, _)| *name != CLIENT).map(|(_, spent)| spent).sum()
     }
 }
+
+/// This process, which orders and pays.
+const CLIENT: &str = "client";
 
 /// How much of the write-ahead log a server has written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,8 +84,12 @@ impl Meter {
     /// The system can't be asked.
     pub(crate) async fn read(system: &System<'_>) -> Result<Self> {
         let services = system.stack.services();
+        let own = getrusage(UsageWho::RUSAGE_SELF)?;
+        let own = [own.user_time(), own.system_time()]
+            .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()));
+        let processes = system.processes().map(|process| (process.name(), process.cpu_time()));
         Ok(Self {
-            cpu: system.processes().map(|process| (process.name(), process.cpu_time())).collect(),
+            cpu: processes.chain([(CLIENT.to_owned(), own.into_iter().sum())]).collect(),
             log: LogUse::of(&system.postgres().url("postgres")).await?,
             memory: services.iter().filter_map(|service| service.process().memory()).max().unwrap_or_default(),
         })
