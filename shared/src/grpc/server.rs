@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -157,13 +158,10 @@ struct Checks {
 }
 
 impl Checks {
-    fn changes(&self, request: &Request<HealthCheckRequest>) -> Result<HealthChanges, Status> {
+    /// `None`: there is no such service here.
+    fn changes(&self, request: &Request<HealthCheckRequest>) -> Option<HealthChanges> {
         let service = request.get_ref().service.as_str();
-        if service.is_empty() || self.services.contains(&service) {
-            Ok(self.health.changes())
-        } else {
-            Err(Fault::not_found("this server has no such service").into())
-        }
+        (service.is_empty() || self.services.contains(&service)).then(|| self.health.changes())
     }
 }
 
@@ -175,15 +173,22 @@ fn told(serving: bool) -> HealthCheckResponse {
 #[tonic::async_trait]
 impl HealthService for Checks {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
-        Ok(Response::new(told(self.changes(&request)?.is_serving())))
+        let changes = self.changes(&request);
+        let mut changes = changes.ok_or_else(|| Fault::not_found("this server has no such service"))?;
+        Ok(Response::new(told(changes.is_serving())))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let Some(changes) = self.changes(&request) else {
+            // By the protocol a watch says so and goes on, for a service may come. Here none does.
+            let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+            return Ok(Response::new(Box::pin(stream::iter([Ok(unknown)]).chain(stream::pending()))));
+        };
         // What was told last, so that a change of reasons alone is no news.
-        let state = (self.changes(&request)?, None);
-        let stream = futures_util::stream::unfold(state, async |(mut changes, before)| {
+        let state = (changes, None);
+        let stream = stream::unfold(state, async |(mut changes, before)| {
             loop {
                 let serving = changes.is_serving();
                 if before != Some(serving) {

@@ -304,6 +304,9 @@ async fn health_is_told_alike_to_callers_watchers_and_operators() {
         assert_eq!(status, ServingStatus::Serving, "{service:?}");
     }
     assert_eq!(client.check(named("counter.v1.Nothing")).await.unwrap_err().code(), Code::NotFound);
+    let mut nothing = client.watch(named("counter.v1.Nothing")).await.unwrap().into_inner();
+    let told = awaited("that it is unknown", nothing.message()).await.unwrap().unwrap();
+    assert_eq!(told.status(), ServingStatus::ServiceUnknown, "a watch says so, and goes on");
     assert_eq!(edge.ask("/readyz").await, (200, "serving\n".to_owned()));
 
     edge.health.hold("outbox", "the database is not what it was");
