@@ -63,9 +63,7 @@ struct Ratios {
     rounds: Option<usize>,
 }
 
-/// On one thread, as the services: what several pass to one another, and wake each other for, is CPU that the measured
-/// system goes without.
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Report(ratios) => ratios.take().await,
