@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use contracts::orders::v1::{CancelReason, ListOrdersRequest, Order, OrderStatus};
 use futures_util::future::{join_all, try_join_all};
 use local::wait;
-use stories::{SERVICES, SOON, User, World, record};
+use stories::{SERVICES, SOON, User, World, groups, record};
 use tokio::sync::watch;
 
 const BUYERS: usize = 24;
@@ -59,6 +59,8 @@ async fn a_replica_that_was_paused_does_no_harm_when_it_wakes() -> Result<()> {
     for service in SERVICES {
         world.awaits_serving(service, true).await?;
     }
+    // While a group shares its partitions out anew, what is said is heard later than a caller waits for it.
+    groups::awaits_all(&world).await?;
     // What it still had in hand changes nothing, and it takes part again.
     settled(&world, &ticket.id, &acknowledged).await?;
     let alice = world.user("alice")?;
