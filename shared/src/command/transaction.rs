@@ -321,8 +321,8 @@ fn claimed<S: Service>(
 /// it.
 pub(super) async fn commit<S: Service>(conn: &AsyncPgConnection, ready: &Ready<S>) -> QueryResult<()> {
     let forget: Vec<&Claim> = ready.forget.iter().collect();
-    // An error before the COMMIT aborts the transaction, and the server then answers the COMMIT with a rollback; that
-    // error is the result here, for an answer to COMMIT counts only when all before it went well.
+    // After an error the server skips the COMMIT if it came with what failed, and answers it with a rollback if it came later;
+    // that error is the result here, for an answer to COMMIT counts only when all before it went well.
     futures_util::try_join!(
         S::save(conn, &ready.loaded),
         claims::forget(conn, &forget),

@@ -16,6 +16,7 @@ use tokio_postgres::{
 
 use super::{
     error::{Fault, fault},
+    pipeline::Pipeline,
     sqlstate::{FirstError, Tap},
 };
 
@@ -31,11 +32,20 @@ const SESSION: &str = "-c lock_timeout=1s -c idle_in_transaction_session_timeout
 /// and whoever asked may have gone, while the next who is given its connection waits for its end.
 const READER: &str = "-c statement_timeout=5s";
 
-/// The sessions of the write path besides: statements are prepared once, often while their tables are empty, and keep
+/// The sessions of the write path, and of what reads behind it, besides: statements are prepared once, often while their tables are empty, and keep
 /// the plan. A sequential scan or a hash join chosen then reads the whole table at every batch once that has
 /// grown; every statement of the write path has an index to go by.
-const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
-                      -c enable_mergejoin=off";
+const PREPARED: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
+                        -c enable_mergejoin=off";
+
+/// What statements that are sent together have to do with each other.
+#[derive(Clone, Copy, Debug)]
+enum Sent {
+    /// Nothing: each stands for itself.
+    Apart,
+    /// They are of one transaction.
+    Together,
+}
 
 /// A Postgres database, not connected to yet.
 #[derive(Clone)]
@@ -107,7 +117,7 @@ impl Database {
     ///
     /// No server could be reached within 5 s, or it refused.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
-        self.open(SESSION.to_owned()).await
+        self.open(SESSION.to_owned(), Sent::Apart).await
     }
 
     /// A connection for what callers read.
@@ -116,32 +126,46 @@ impl Database {
     ///
     /// No server could be reached within 5 s, or it refused.
     pub(crate) async fn connect_reader(&self) -> Result<Conn, ConnectError> {
-        self.open(format!("{SESSION} {READER}")).await
+        self.open(format!("{SESSION} {READER}"), Sent::Apart).await
     }
 
-    /// A connection for the write path.
+    /// A connection for the write path. Statements that are sent to it together must be of one transaction, which one of
+    /// them begins.
     ///
     /// # Errors
     ///
     /// No server could be reached, or it refused.
     pub(crate) async fn connect_writer(&self) -> Result<Conn, ConnectError> {
-        self.open(format!("{SESSION} {WRITER}")).await
+        self.open(format!("{SESSION} {PREPARED}"), Sent::Together).await
     }
 
-    async fn open(&self, options: String) -> Result<Conn, ConnectError> {
+    /// A connection for what else the engine does again and again by statements that stay prepared.
+    ///
+    /// # Errors
+    ///
+    /// No server could be reached, or it refused.
+    pub(crate) async fn connect_prepared(&self) -> Result<Conn, ConnectError> {
+        self.open(format!("{SESSION} {PREPARED}"), Sent::Apart).await
+    }
+
+    async fn open(&self, options: String, sent: Sent) -> Result<Conn, ConnectError> {
         let options = match self.config.get_options() {
             Some(given) => format!("{options} {given}"),
             None => options,
         };
-        match tokio::time::timeout(NETWORK_TIMEOUT, self.handshake(options)).await {
+        match tokio::time::timeout(NETWORK_TIMEOUT, self.handshake(options, sent)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    async fn handshake(&self, options: String) -> Result<Conn, ConnectError> {
+    async fn handshake(&self, options: String, sent: Sent) -> Result<Conn, ConnectError> {
         let first_error = FirstError::default();
-        let stream = Tap::new(self.reach().await?, first_error.clone());
+        let tap = Tap::new(self.reach().await?, first_error.clone());
+        let stream: Socket = match sent {
+            Sent::Apart => Box::new(tap),
+            Sent::Together => Box::new(Pipeline::new(tap)),
+        };
         let (client, connection) = self.config.clone().options(options).connect_raw(stream, NoTls).await?;
         #[allow(clippy::disallowed_methods, reason = "it ends when the client, which the connection owns, is dropped")]
         tokio::spawn(async move {

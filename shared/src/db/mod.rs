@@ -4,6 +4,7 @@
 mod connect;
 mod error;
 mod migrate;
+mod pipeline;
 mod pool;
 mod sql;
 mod sqlstate;

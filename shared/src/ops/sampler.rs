@@ -91,7 +91,7 @@ impl Sampler {
             Some(conn) => conn,
             None => {
                 // By indexes, as the write path: what is asked must not read whole tables once they have grown.
-                let mut conn = self.database.connect_writer().await?;
+                let mut conn = self.database.connect_prepared().await?;
                 conn.batch_execute(SESSION).await?;
                 conn
             }

@@ -175,7 +175,7 @@ impl Relay {
     }
 
     async fn connect(&self) -> Result<Conn, Box<dyn std::error::Error + Send + Sync>> {
-        let mut conn = self.database.connect_writer().await?;
+        let mut conn = self.database.connect_prepared().await?;
         // A cursor that is lost in a crash is one that is moved again: its events are repeated, and nobody minds.
         conn.batch_execute("SET synchronous_commit = off").await?;
         Ok(conn)
