@@ -171,9 +171,12 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.next).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(moves.iter().map(|held| held.written).collect::<Vec<_>>())
     })
-    .get_result::<Moved>(&mut &*conn)
+    .load::<Moved>(&mut &*conn)
     .await?;
-    if moved.writers == 1 { Ok(moved.partitions) } else { Err(Error::NotFound) }
+    match moved.into_iter().next() {
+        Some(moved) if moved.writers == 1 => Ok(moved.partitions),
+        _ => Err(Error::NotFound),
+    }
 }
 
 /// The first half: everything up to the decision. The transaction stays open.

@@ -24,27 +24,28 @@ use super::{
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Every session: waits for another's lock for a second at most, and is ended by the server when its client vanished
-/// within a transaction, so that locks never outlive their holder for long. Compiling plans costs more than it saves on
-/// statements this small.
-const SESSION: &str = "-c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c jit=off";
+/// within a transaction, between two requests (when idle) or in the middle of one (by keepalives), so that locks never
+/// outlive their holder for long. Compiling plans costs more than it saves on statements this small.
+const SESSION: &str = "-c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c jit=off \
+                       -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2";
 
 /// The sessions that callers read by besides: a read that takes so long is one that few may make, or the server's trouble,
 /// and whoever asked may have gone, while the next who is given its connection waits for its end.
 const READER: &str = "-c statement_timeout=5s";
 
-/// The sessions of the write path, and of what reads behind it, besides: statements are prepared once, often while their tables are empty, and keep
-/// the plan. A sequential scan or a hash join chosen then reads the whole table at every batch once that has
-/// grown; every statement of the write path has an index to go by.
+/// The sessions of the write path, and of what reads behind it, besides: statements are prepared once, often while their
+/// tables are empty, and keep the plan. A sequential scan or a hash join chosen then reads the whole table at every batch
+/// once that has grown; every statement there has an index to go by.
 const PREPARED: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
                         -c enable_mergejoin=off";
 
-/// What statements that are sent together have to do with each other.
+/// After what the server is asked to answer.
 #[derive(Clone, Copy, Debug)]
-enum Sent {
-    /// Nothing: each stands for itself.
-    Apart,
-    /// They are of one transaction.
-    Together,
+enum Syncs {
+    /// Each statement.
+    PerStatement,
+    /// All that is sent at once: see `pipeline`.
+    PerFlush,
 }
 
 /// A Postgres database, not connected to yet.
@@ -117,7 +118,7 @@ impl Database {
     ///
     /// No server could be reached within 5 s, or it refused.
     pub async fn connect(&self) -> Result<Conn, ConnectError> {
-        self.open(SESSION.to_owned(), Sent::Apart).await
+        self.open(SESSION.to_owned(), Syncs::PerStatement).await
     }
 
     /// A connection for what callers read.
@@ -126,17 +127,17 @@ impl Database {
     ///
     /// No server could be reached within 5 s, or it refused.
     pub(crate) async fn connect_reader(&self) -> Result<Conn, ConnectError> {
-        self.open(format!("{SESSION} {READER}"), Sent::Apart).await
+        self.open(format!("{SESSION} {READER}"), Syncs::PerStatement).await
     }
 
-    /// A connection for the write path. Statements that are sent to it together must be of one transaction, which one of
-    /// them begins.
+    /// A connection for the write path. Statements in flight together must lie within one BEGIN and its COMMIT; a statement
+    /// alone stands for itself.
     ///
     /// # Errors
     ///
     /// No server could be reached, or it refused.
     pub(crate) async fn connect_writer(&self) -> Result<Conn, ConnectError> {
-        self.open(format!("{SESSION} {PREPARED}"), Sent::Together).await
+        self.open(format!("{SESSION} {PREPARED}"), Syncs::PerFlush).await
     }
 
     /// A connection for what else the engine does again and again by statements that stay prepared.
@@ -145,26 +146,26 @@ impl Database {
     ///
     /// No server could be reached, or it refused.
     pub(crate) async fn connect_prepared(&self) -> Result<Conn, ConnectError> {
-        self.open(format!("{SESSION} {PREPARED}"), Sent::Apart).await
+        self.open(format!("{SESSION} {PREPARED}"), Syncs::PerStatement).await
     }
 
-    async fn open(&self, options: String, sent: Sent) -> Result<Conn, ConnectError> {
+    async fn open(&self, options: String, syncs: Syncs) -> Result<Conn, ConnectError> {
         let options = match self.config.get_options() {
             Some(given) => format!("{options} {given}"),
             None => options,
         };
-        match tokio::time::timeout(NETWORK_TIMEOUT, self.handshake(options, sent)).await {
+        match tokio::time::timeout(NETWORK_TIMEOUT, self.handshake(options, syncs)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    async fn handshake(&self, options: String, sent: Sent) -> Result<Conn, ConnectError> {
+    async fn handshake(&self, options: String, syncs: Syncs) -> Result<Conn, ConnectError> {
         let first_error = FirstError::default();
         let tap = Tap::new(self.reach().await?, first_error.clone());
-        let stream: Socket = match sent {
-            Sent::Apart => Box::new(tap),
-            Sent::Together => Box::new(Pipeline::new(tap)),
+        let stream: Socket = match syncs {
+            Syncs::PerStatement => Box::new(tap),
+            Syncs::PerFlush => Box::new(Pipeline::new(tap)),
         };
         let (client, connection) = self.config.clone().options(options).connect_raw(stream, NoTls).await?;
         #[allow(clippy::disallowed_methods, reason = "it ends when the client, which the connection owns, is dropped")]

@@ -90,7 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
 }
 
 /// A message's type byte and its length, which counts itself.
-const HEADER: usize = 5;
+pub(super) const HEADER: usize = 5;
 /// An `ErrorResponse`'s first fields are its severity and its SQLSTATE; what is beyond this, which only rows and queries that it
 /// quotes can fill, is not kept.
 const KEPT: usize = 4096;
