@@ -171,6 +171,7 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
             .bind::<Array<BigInt>, _>(moves.iter().map(|held| held.next).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(moves.iter().map(|held| held.written).collect::<Vec<_>>())
     })
+    // Its one row is read to the end: an error that comes behind it must not be missed.
     .load::<Moved>(&mut &*conn)
     .await?;
     match moved.into_iter().next() {

@@ -94,8 +94,8 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const LEISURELY: Duration = Duration::from_millis(10);
 /// Bytes for which such a group's fetch doesn't wait its time out.
 const PLENTY: usize = 256 * 1024;
-/// The least time from one fetch that brought something to the next, in milliseconds.
-const FETCH_PACE_MS: &str = "5";
+/// The least time from one fetch that brought something to the next.
+const FETCH_PACE: Duration = Duration::from_millis(5);
 /// How long `poll` waits for a first message.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -145,7 +145,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         // comes at once, and under load an answer, which has its price at the broker, here and in the batches that follow
         // from it, brings all that has gathered meanwhile.
         .set("queued.min.messages", "1")
-        .set("fetch.queue.backoff.ms", FETCH_PACE_MS)
+        .set("fetch.queue.backoff.ms", FETCH_PACE.as_millis().to_string())
         .create_with_context(rebalancer)?;
     client.subscribe(&[&full_topic])?;
     Ok(client)
