@@ -20,6 +20,8 @@ use crate::config::SamplerConfig;
 
 /// The target of every span here, by which the exporting layer knows them.
 pub(super) const TARGET: &str = "shared::span";
+/// `messaging.system`, by the conventions.
+const KAFKA: &str = "kafka";
 /// Links kept on one span: what the SDK keeps by default.
 const MAX_LINKS: usize = 128;
 
@@ -59,107 +61,109 @@ pub struct Record<'a> {
     pub key: &'a str,
 }
 
+/// What one span is to the library: its kind and name, and attributes that are known from the start. All at once, for each that is
+/// set later is looked up anew.
+macro_rules! span {
+    ($kind:literal, $name:expr $(, $($attributes:tt)*)?) => {
+        tracing::info_span!(
+            target: TARGET, parent: None, "span", otel.kind = $kind, otel.name = %$name $(, $($attributes)*)?
+        )
+    };
+}
+
 impl Span {
     /// A call that this server answers, by its path `/package.Service/Method`. Without a caller's context a new trace
     /// begins.
     pub fn server(parent: Option<&TraceContext>, path: &str) -> Self {
-        let full = path.trim_start_matches('/');
-        Self::start(
-            "server",
-            parent,
-            || full.to_owned(),
-            None,
-            |span| {
-                let (service, method) = full.split_once('/').unwrap_or((full, ""));
-                span.attribute("rpc.system", "grpc");
-                span.attribute("rpc.service", service.to_owned());
-                span.attribute("rpc.method", method.to_owned());
-            },
-        )
+        Self::start(parent, None, || {
+            let full = path.trim_start_matches('/');
+            let (service, method) = full.split_once('/').unwrap_or((full, ""));
+            span!("server", full, rpc.system = "grpc", rpc.service = service, rpc.method = method)
+        })
     }
 
     /// An event comes to be: the span that the event names as its parent to whoever processes it.
     pub fn create(parent: &TraceContext, topic: &str, event_type: &str, key: &str) -> Self {
-        Self::start(
-            "producer",
-            Some(parent),
-            || format!("create {topic}"),
-            None,
-            |span| {
-                span.messaging(topic, "create");
-                span.attribute("messaging.kafka.message.key", key.to_owned());
-                span.attribute("cloudevents.event_type", event_type.to_owned());
-            },
-        )
+        Self::start(Some(parent), None, || {
+            span!(
+                "producer",
+                format_args!("create {topic}"),
+                messaging.system = KAFKA,
+                messaging.destination.name = topic,
+                messaging.operation.type = "create",
+                messaging.operation.name = "create",
+                messaging.kafka.message.key = key,
+                cloudevents.event_type = event_type,
+            )
+        })
     }
 
     /// A batch of events goes to the broker; the links are the events' own contexts.
     pub fn send(topic: &str, batch_size: usize, links: &[TraceContext]) -> Self {
-        Self::batch(
-            "client",
-            || format!("send {topic}"),
-            links,
-            |span| {
-                span.messaging(topic, "send");
-                span.count("messaging.batch.message_count", batch_size);
-            },
-        )
+        Self::start(None, Some(links), || {
+            span!(
+                "client",
+                format_args!("send {topic}"),
+                messaging.system = KAFKA,
+                messaging.destination.name = topic,
+                messaging.operation.type = "send",
+                messaging.operation.name = "send",
+                messaging.batch.message_count = count(batch_size),
+            )
+        })
     }
 
     /// A consumer takes one event, whose context is the parent.
     pub fn process(parent: &TraceContext, record: Record<'_>) -> Self {
-        Self::start(
-            "consumer",
-            Some(parent),
-            || format!("process {}", record.topic),
-            None,
-            |span| {
-                span.messaging(record.topic, "process");
-                span.attribute("messaging.consumer.group.name", record.group.to_owned());
-                span.attribute("messaging.destination.partition.id", record.partition.to_string());
-                span.attribute("messaging.kafka.offset", record.offset);
-                span.attribute("messaging.kafka.message.key", record.key.to_owned());
-            },
-        )
+        let Record { topic, group, partition, offset, key } = record;
+        Self::start(Some(parent), None, || {
+            span!(
+                "consumer",
+                format_args!("process {topic}"),
+                messaging.system = KAFKA,
+                messaging.destination.name = topic,
+                messaging.operation.type = "process",
+                messaging.operation.name = "process",
+                messaging.consumer.group.name = group,
+                messaging.destination.partition.id = %partition,
+                messaging.kafka.offset = offset,
+                messaging.kafka.message.key = key,
+            )
+        })
     }
 
     /// A transaction does a batch of commands, whose contexts the links are; `reads` is the group and the topic that
     /// they came from, if that is Kafka. It belongs to all of them, so it is a trace of its own.
     pub fn transaction(lane: &str, batch_size: usize, reads: Option<(&str, &str)>, links: &[TraceContext]) -> Self {
-        Self::batch(
-            "internal",
-            || format!("transaction {lane}"),
-            links,
-            |span| {
-                span.attribute("db.system.name", "postgresql");
-                span.attribute("ticketing.lane", lane.to_owned());
+        Self::start(None, Some(links), || {
+            span!(
+                "internal",
+                format_args!("transaction {lane}"),
+                db.system.name = "postgresql",
+                ticketing.lane = lane,
                 // By the conventions, one alone is no batch of operations; a batch of messages may have one.
-                if batch_size > 1 {
-                    span.count("db.operation.batch.size", batch_size);
-                }
-                if let Some((group, topic)) = reads {
-                    span.attribute("messaging.system", "kafka");
-                    span.attribute("messaging.destination.name", topic.to_owned());
-                    span.attribute("messaging.consumer.group.name", group.to_owned());
-                    span.count("messaging.batch.message_count", batch_size);
-                }
-            },
-        )
+                db.operation.batch.size = (batch_size > 1).then(|| count(batch_size)),
+                messaging.system = reads.map(|_| KAFKA),
+                messaging.consumer.group.name = reads.map(|(group, _)| group),
+                messaging.destination.name = reads.map(|(_, topic)| topic),
+                messaging.batch.message_count = reads.map(|_| count(batch_size)),
+            )
+        })
     }
 
     /// A job is done: another system is asked, and what came of it recorded.
     pub fn job(parent: &TraceContext) -> Self {
-        Self::start("internal", Some(parent), || "job".to_owned(), None, |_| {})
+        Self::start(Some(parent), None, || span!("internal", "job"))
     }
 
     /// Time itself causes something. Of no parent, a new trace begins.
     pub fn timer(parent: Option<&TraceContext>, name: &str) -> Self {
-        Self::start("internal", parent, || format!("timer {name}"), None, |_| {})
+        Self::start(parent, None, || span!("internal", format_args!("timer {name}")))
     }
 
     /// A call to another system over HTTP or the like.
     pub fn client(parent: &TraceContext, name: &str) -> Self {
-        Self::start("client", Some(parent), || name.to_owned(), None, |_| {})
+        Self::start(Some(parent), None, || span!("client", name))
     }
 
     /// Where this work stands: what it causes names this as its parent.
@@ -209,22 +213,11 @@ impl Span {
         (self.context.trace_id(), self.context.span_id())
     }
 
-    /// Work for many at once: recorded if any of them is.
-    fn batch(
-        kind: &'static str,
-        name: impl FnOnce() -> String,
-        links: &[TraceContext],
-        describe: impl FnOnce(&Self),
-    ) -> Self {
-        Self::start(kind, None, name, Some(links), describe)
-    }
-
+    /// Work with this parent, or for all of these at once, which is recorded if any of them is.
     fn start(
-        kind: &'static str,
         parent: Option<&TraceContext>,
-        name: impl FnOnce() -> String,
         links: Option<&[TraceContext]>,
-        describe: impl FnOnce(&Self),
+        make: impl FnOnce() -> tracing::Span,
     ) -> Self {
         let context = parent.map_or_else(TraceContext::root, TraceContext::child);
         let Some(sampler) = EXPORT.get() else { return Self::unrecorded(context) };
@@ -232,25 +225,22 @@ impl Span {
             return Self::unrecorded(context.unsampled());
         }
 
-        let name = name();
-        let tracing =
-            tracing::info_span!(target: TARGET, parent: None, "span", otel.name = name.as_str(), otel.kind = kind);
+        let mut span = Self { context, tracing: make() };
         match parent {
             Some(parent) => {
                 // The span is new, so nothing has started it yet: the one way in which this fails otherwise.
-                let _ = tracing.set_parent(Context::new().with_remote_span_context(parent.into()));
+                let _ = span.tracing.set_parent(Context::new().with_remote_span_context(parent.into()));
             }
-            None => sampling::begins(context.trace_id()),
-        }
-        let mut span = Self { context, tracing };
-        describe(&span);
-        for link in links.into_iter().flatten().filter(|link| link.sampled()).take(MAX_LINKS) {
-            span.link(link);
+            None => sampling::begins(span.context.trace_id()),
         }
 
         let started = span.tracing.context();
-        match trace_context(started.span().span_context()) {
+        let started = started.span();
+        match trace_context(started.span_context()) {
             Some(context) if context.sampled() => {
+                for link in links.into_iter().flatten().filter(|link| link.sampled()).take(MAX_LINKS) {
+                    started.add_link(link.into(), Vec::new());
+                }
                 span.context = context;
                 span
             }
@@ -262,17 +252,11 @@ impl Span {
     fn unrecorded(context: TraceContext) -> Self {
         Self { context, tracing: tracing::Span::none() }
     }
+}
 
-    fn messaging(&self, topic: &str, operation: &'static str) {
-        self.attribute("messaging.system", "kafka");
-        self.attribute("messaging.destination.name", topic.to_owned());
-        self.attribute("messaging.operation.type", operation);
-        self.attribute("messaging.operation.name", operation);
-    }
-
-    fn count(&self, key: &'static str, count: usize) {
-        self.attribute(key, i64::try_from(count).unwrap_or(i64::MAX));
-    }
+/// A number as attributes have it.
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl fmt::Debug for Span {
