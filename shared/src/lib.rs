@@ -24,6 +24,6 @@ pub mod version;
 pub mod wire;
 
 /// Of every program that uses the engine: batches are many small values that live as long as a transaction, made and
-/// dropped on different threads.
+/// dropped on different threads. This one gives first what came back last, which the processor's caches still hold.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
