@@ -41,7 +41,7 @@ impl ProviderConfig {
         Self {
             base,
             key,
-            calls: 64,
+            calls: 256,
             timeout: Duration::from_secs(5),
             retries: 3,
             breaker: BreakerConfig { failures: 10, pause: Duration::from_secs(5) },
@@ -59,7 +59,7 @@ impl ProviderConfig {
         let key = settings.secret_text("STRIPE_SECRET_KEY", "the secret key of Stripe's API");
         let calls = settings.get(
             "PROVIDER_CALLS",
-            Default::To("64"),
+            Default::To("256"),
             "requests to the payment provider at once; more wait, within their deadlines",
             parse::number(1..=10_000),
         );
