@@ -27,6 +27,7 @@ use tonic::{
 };
 
 use crate::{
+    callers::Callers,
     lag::Lag,
     load::{self, Offered},
     outcomes::{Goal, Outcomes, Placed, Watch},
@@ -47,6 +48,7 @@ impl Interceptor for Token {
 /// Buyers, over a few connections each of many streams.
 #[derive(Clone)]
 pub(crate) struct Buyers {
+    callers: Callers,
     goal: Goal,
     orders: Vec<OrderServiceClient<Line>>,
     payments: Vec<PaymentServiceClient<Line>>,
@@ -88,8 +90,18 @@ impl Buyers {
     ///
     /// A service can't be reached.
     pub(crate) async fn ready(stack: &Stack, tickets: usize, goal: Goal) -> Result<Self> {
+        Self::ready_as(Callers::on_one_thread()?, stack, tickets, goal).await
+    }
+
+    /// The same, of whom somebody else says on which threads they are.
+    ///
+    /// # Errors
+    ///
+    /// A service can't be reached.
+    pub(crate) async fn ready_as(callers: Callers, stack: &Stack, tickets: usize, goal: Goal) -> Result<Self> {
         let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
-        let seller = lines(stack, "tickets", 1, &token).await?.pop().context("no tickets")?;
+        let lines = async |service, each| callers.run(lines(addresses(stack, service), each, token.clone())).await?;
+        let seller = lines("tickets", 1).await?.pop().context("no tickets")?;
         let seller = TicketServiceClient::new(seller);
         let listed = (0..tickets).map(|number| {
             let mut seller = seller.clone();
@@ -104,12 +116,13 @@ impl Buyers {
             }
         });
         let tickets = Arc::new(stream::iter(listed).buffer_unordered(LISTING).try_collect().await?);
-        let orders = lines(stack, "orders", CONNECTIONS, &token).await?;
+        let orders = lines("orders", CONNECTIONS).await?;
         let payments = match goal {
             Goal::Reserved => Vec::new(),
-            Goal::Completed => lines(stack, "payments", CONNECTIONS, &token).await?,
+            Goal::Completed => lines("payments", CONNECTIONS).await?,
         };
         Ok(Self {
+            callers,
             goal,
             orders: orders.into_iter().map(OrderServiceClient::new).collect(),
             payments: payments.into_iter().map(PaymentServiceClient::new).collect(),
@@ -128,11 +141,8 @@ impl Buyers {
     pub(crate) async fn by_gateway(&self, stack: &Stack) -> Result<Self> {
         let token = Token(format!("Bearer {}", stack.signer().token("bench", &[])?).parse()?);
         let gateway = stack.gateway().context("no gateway")?.addr();
-        let mut orders = Vec::new();
-        for _ in 0..CONNECTIONS {
-            orders.push(OrderServiceClient::new(line(gateway, &token).await?));
-        }
-        Ok(Self { orders, ..self.clone() })
+        let orders = self.callers.run(lines(vec![gateway], CONNECTIONS, token)).await??;
+        Ok(Self { orders: orders.into_iter().map(OrderServiceClient::new).collect(), ..self.clone() })
     }
 
     /// Orders one thing, and waits for the answer alone.
@@ -164,6 +174,17 @@ impl Buyers {
     ///
     /// A topic or a database can't be read.
     pub(crate) async fn run(&self, rate: f64, lasts: Duration) -> Result<Run> {
+        let this = self.clone();
+        let (mut run, end) = self.callers.run(async move { this.offer(rate, lasts).await }).await??;
+        if run.went_well() {
+            run.settled = self.lag.over(end, &run.outcomes.up_to).await?;
+        }
+        say(format_args!("{run}"));
+        Ok(run)
+    }
+
+    /// What came of it, but for whether all others have settled; and when it was over.
+    async fn offer(&self, rate: f64, lasts: Duration) -> Result<(Run, StdInstant)> {
         let (awaiting, awaited) = unbounded_channel();
         let mut paying = JoinSet::new();
         paying.spawn(pay(self.payments.clone(), awaited));
@@ -184,12 +205,7 @@ impl Buyers {
         drop(placed);
         let outcomes = tokio::task::spawn_blocking(|| watch.end()).await??;
         let unpaid = paying.join_next().await.context("nobody paid")??;
-        let mut run = Run { rate, offered, outcomes, unpaid, settled: None };
-        if run.went_well() {
-            run.settled = self.lag.over(end, &run.outcomes.up_to).await?;
-        }
-        say(format_args!("{run}"));
-        Ok(run)
+        Ok((Run { rate, offered, outcomes, unpaid, settled: None }, end))
     }
 
     /// Until what a rate that did not hold has left behind is worked off.
@@ -209,20 +225,21 @@ impl Buyers {
     }
 }
 
-/// So many connections to every replica of a service.
-async fn lines(stack: &Stack, service: &str, each: usize, token: &Token) -> Result<Vec<Line>> {
+/// Of every replica of a service.
+fn addresses(stack: &Stack, service: &str) -> Vec<SocketAddr> {
+    stack.replicas(service).map(|replica| replica.grpc()).collect()
+}
+
+/// So many connections to each of these, whose ends are served where this is called.
+async fn lines(to: Vec<SocketAddr>, each: usize, token: Token) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for replica in stack.replicas(service) {
+    for at in to {
         for _ in 0..each {
-            lines.push(line(replica.grpc(), token).await?);
+            let channel = Endpoint::from_shared(format!("http://{at}"))?.tcp_nodelay(true).connect().await?;
+            lines.push(InterceptedService::new(channel, token.clone()));
         }
     }
     Ok(lines)
-}
-
-async fn line(at: SocketAddr, token: &Token) -> Result<Line> {
-    let channel = Endpoint::from_shared(format!("http://{at}"))?.tcp_nodelay(true).connect().await?;
-    Ok(InterceptedService::new(channel, token.clone()))
 }
 
 /// Pays for every order as it comes to await that, until there are no more. How many payments did not succeed.

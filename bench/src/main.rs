@@ -2,6 +2,7 @@
 //! servers of its own, with fsync on.
 
 mod buyers;
+mod callers;
 mod copy;
 mod explore;
 mod flame;

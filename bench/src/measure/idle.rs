@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Taken;
 use crate::{
     buyers::Buyers,
+    callers::Callers,
     load,
     outcomes::Goal,
     rig::{Rig, Variant},
@@ -20,7 +21,8 @@ pub(super) const BETWEEN: Duration = Duration::from_millis(30);
 /// Calls that come one at a time, each when all that the one before has caused is over.
 pub(super) async fn create(rig: &Rig) -> Result<Taken> {
     let system = rig.system(&Variant::default()).await?;
-    let buyers = Buyers::ready(&system.stack, rig.scale.tickets.min(100), Goal::Reserved).await?;
+    let buyers =
+        Buyers::ready_as(Callers::among_others(), &system.stack, rig.scale.tickets.min(100), Goal::Reserved).await?;
     // Statements are prepared, connections are warm.
     buyers.run(50.0, rig.scale.try_for).await?;
     let (mut chance, mut took) = (fastrand::Rng::new(), load::histogram()?);

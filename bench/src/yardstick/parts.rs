@@ -37,7 +37,7 @@ const DELIVERIES: f64 = 16.0;
 /// At once: as many as find each other's company in one write to a connection.
 const CALLS_AT_ONCE: usize = 256;
 /// At once: `PROVIDER_CALLS`.
-const CHARGES_AT_ONCE: usize = 64;
+const CHARGES_AT_ONCE: usize = 256;
 /// Events that the broker is to answer for together: what a relay has at the best rate.
 const BATCH: usize = 200;
 const TOPIC: &str = "parts";
