@@ -13,7 +13,7 @@ use shared::{
     jobs::{Jobs as _, Runner},
     user::UserId,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -36,6 +36,9 @@ pub(crate) struct Api<P> {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is left of a caller's time for the answer that there is no answer yet.
 const MARGIN: Duration = Duration::from_millis(200);
+/// How soon it is looked again for the outcome of what another call has begun: at first, and later.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// Characters of a payment method's name.
 const METHOD_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
@@ -55,6 +58,21 @@ impl<P: Provider> Api<P> {
         let found = store::find(&mut conn, id, user).await?;
         let (order, payment) = found.ok_or_else(|| Fault::not_found("there is no such payment"))?;
         Ok(payment_message(&order, &payment))
+    }
+
+    /// A payment as it is once it has an outcome, or else as it is when the time is over: of a request that is repeated, the first
+    /// may be under way yet, here or at another replica.
+    async fn find_decided(&self, id: PaymentId, until: Instant) -> Result<api::Payment, Fault> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            let payment = self.find(id, None).await?;
+            let next = Instant::now() + pause;
+            if payment.status() != api::PaymentStatus::Pending || next >= until {
+                return Ok(payment);
+            }
+            sleep_until(next).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
     }
 
     /// Asks the provider about what `command` has just recorded, and waits for what comes of it as long as there is time.
@@ -96,7 +114,7 @@ impl<P: Provider> PaymentService for Api<P> {
             Done::Now(state) => self.ask(&state, &command, &call, until).await.or(state),
             // Its id was claimed by this very caller.
             Done::Before(id) => {
-                let payment = self.find(PaymentId::from_uuid(id), None).await?;
+                let payment = self.find_decided(PaymentId::from_uuid(id), until).await?;
                 return Ok(Response::new(CreatePaymentResponse { payment: Some(payment) }));
             }
         };

@@ -345,6 +345,16 @@ impl TelemetryConfig {
             "where spans are exported to, over OTLP/gRPC; OpenTelemetry's other variables hold too",
             parse::unless_empty(url),
         );
+        let otlp_traces_endpoint = settings.get_or_empty(
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            Default::Unset("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            "the same, of spans alone",
+            parse::unless_empty(url),
+        );
+        let protocols = ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"].map(|name| {
+            let meaning = "how spans are exported: there is one way";
+            settings.get_or_empty(name, Default::To("grpc"), meaning, parse::otlp_protocol)
+        });
         let sampler = settings.get_or_empty(
             "OTEL_TRACES_SAMPLER",
             Default::To("parentbased_always_on"),
@@ -372,7 +382,10 @@ impl TelemetryConfig {
         );
         #[cfg(feature = "jaeger-agent")]
         let agent = Self::agent(settings);
-        let otlp = otlp_endpoint.map(|endpoint| endpoint.map(ExportTo::Otlp));
+        let otlp = otlp_traces_endpoint.zip(otlp_endpoint).map(|(traces, all)| traces.or(all).map(ExportTo::Otlp));
+        if protocols.contains(&None) {
+            return None;
+        }
         let export = match exporter? {
             TracingExporter::Otlp => otlp?,
             #[cfg(feature = "jaeger-agent")]

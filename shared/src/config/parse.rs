@@ -27,6 +27,15 @@ pub fn unless_empty<T>(
     }
 }
 
+/// How OTLP is spoken.
+///
+/// # Errors
+///
+/// In any other way than over gRPC.
+pub fn otlp_protocol(text: &str) -> Result<(), String> {
+    if matches!(text, "" | "grpc") { Ok(()) } else { Err("must be grpc".to_owned()) }
+}
+
 /// A share, 0 to 1.
 ///
 /// # Errors

@@ -235,11 +235,12 @@ impl Settings {
         }
     }
 
-    /// A required secret that is any text but none.
-    pub fn secret_text(&mut self, name: &'static str, meaning: &'static str) -> Option<Secret> {
+    /// A required secret that goes into a header: printable ASCII without spaces.
+    pub fn secret_token(&mut self, name: &'static str, meaning: &'static str) -> Option<Secret> {
         self.secret(name, meaning, |text| match text {
             "" => Err("must not be empty".to_owned()),
-            text => Ok(Secret::new(text)),
+            text if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Secret::new(text)),
+            _ => Err("must be printable ASCII without spaces".to_owned()),
         })
     }
 

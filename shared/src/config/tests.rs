@@ -130,6 +130,13 @@ fn each_setting_is_what_it_should_be_or_a_fault() {
         ("SHUTDOWN_GRACE", "500y", false),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "", true), // its specification has it so
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", false),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", true),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4317", true),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "localhost:4317", false),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "", true),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", true),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", false),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", false),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "", true),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "64", true),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0", false),
@@ -261,6 +268,9 @@ fn spans_go_where_the_exporter_and_its_own_variables_say() {
     let export = |environment: &[(&str, &str)]| read(&[], environment).unwrap().telemetry.export;
     assert_eq!(export(&[("TRACING_EXPORTER", "otlp")]), None);
     assert_eq!(export(&[endpoint]), otlp("http://collector:4317"));
+    let of_traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4317");
+    assert_eq!(export(&[of_traces]), otlp("http://traces:4317"));
+    assert_eq!(export(&[endpoint, of_traces]), otlp("http://traces:4317"));
     #[cfg(feature = "jaeger-agent")]
     {
         let agent = |host: &str, port| Some(ExportTo::JaegerAgent { host: host.to_owned(), port });

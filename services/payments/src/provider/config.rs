@@ -56,7 +56,7 @@ impl ProviderConfig {
             "where Stripe's API is, or what speaks it",
             parse::http_url,
         );
-        let key = settings.secret_text("STRIPE_SECRET_KEY", "the secret key of Stripe's API");
+        let key = settings.secret_token("STRIPE_SECRET_KEY", "the secret key of Stripe's API");
         let calls = settings.get(
             "PROVIDER_CALLS",
             Default::To("256"),

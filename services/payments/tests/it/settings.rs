@@ -21,6 +21,12 @@ fn every_bad_setting_is_named_and_the_secret_is_never_shown() {
         assert!(text.lines().any(|line| line.starts_with(&format!("{name}: "))), "{name} in\n{text}");
     }
 
+    let environment = [("STRIPE_SECRET_KEY".to_owned(), "sk_test_hidden\n".into())];
+    let mut settings = Settings::new("payments", "Payments.", &[], [], environment);
+    let read = ProviderConfig::read(&mut settings);
+    let text = settings.finish(read).unwrap_err().to_string();
+    assert!(text.starts_with("STRIPE_SECRET_KEY: must be printable ASCII") && !text.contains("hidden"), "{text}");
+
     let environment = [("STRIPE_SECRET_KEY".to_owned(), "sk_test_hidden".into())];
     let mut settings = Settings::new("payments", "Payments.", &[], [], environment);
     let read = ProviderConfig::read(&mut settings);
