@@ -18,7 +18,7 @@ use super::{
     CommandMetrics, Envelope, Patience, Refusal, Service, Unit, UnitOutcome, Writer, metrics::LaneMetrics,
     service::Domain,
 };
-use crate::{backoff::Backoff, db::Database, pace::Pace};
+use crate::{db::Database, pace::Pace};
 
 /// The limits of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -250,13 +250,14 @@ impl<S: Service> Lane<S> {
         deadline: std::time::Instant,
         unheard: impl Fn(&S::Refusal) -> bool,
     ) -> Answer<S> {
-        let until = (std::time::Instant::now() + HEARING).min(deadline);
+        let last = (std::time::Instant::now() + HEARING).min(deadline.checked_sub(LAST_TRY).unwrap_or(deadline));
         let mut wait = FIRST_WAIT;
         loop {
             let outcome = self.submit(envelope(), deadline).await;
+            let left = last.saturating_duration_since(std::time::Instant::now());
             match &outcome {
-                Err(Failure::Refused(refusal)) if unheard(refusal) && std::time::Instant::now() + wait < until => {
-                    tokio::time::sleep(wait).await;
+                Err(Failure::Refused(refusal)) if unheard(refusal) && !left.is_zero() => {
+                    tokio::time::sleep(wait.min(left)).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
                 _ => return outcome,
@@ -269,10 +270,15 @@ impl<S: Service> Lane<S> {
 const HEARING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// What is left of its caller's time for the last of these tries, so that it is answered with what the call lacks.
+const LAST_TRY: Duration = Duration::from_millis(50);
 
 /// The least time between transactions that carry several commands: where some come within one transaction, what each of these
 /// takes is most of what commands cost, and cores that are busy with many small ones keep callers waiting for longer than this.
 const IN_COMPANY: Duration = Duration::from_millis(5);
+
+/// From one try of what is locked to the next.
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A deadline that is none: as far ahead as no process lives.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
@@ -355,7 +361,6 @@ struct Worker<S: Service> {
 impl<S: Service> Worker<S> {
     /// Works until it is told to stop and nothing waits any more.
     async fn run(mut self) {
-        let mut backoff = Backoff::new();
         while let Some(taken) = self.next_batch().await {
             let (units, askers): (Vec<_>, Vec<_>) = taken.into_iter().map(Pending::part).unzip();
             let outcomes = self.execute(&units).await;
@@ -364,9 +369,8 @@ impl<S: Service> Worker<S> {
                 locked |= self.answer(unit, asker, outcome);
             }
             if locked {
-                backoff.wait(&self.stop).await;
-            } else {
-                backoff = Backoff::new();
+                // Each try has waited for its lock already. No longer: others may have come, whose locks are free by now.
+                let _ = tokio::time::timeout(LOCKED_PAUSE, self.stop.cancelled()).await;
             }
         }
     }

@@ -92,6 +92,17 @@ enum Failed {
     Unknown,
 }
 
+impl Failed {
+    /// In words, for logs.
+    fn why(&self) -> &str {
+        match self {
+            Self::Rejected(why) => why,
+            Self::Locked => "what it needs stays locked",
+            Self::Unavailable | Self::Unknown => "the program ends",
+        }
+    }
+}
+
 /// An attempt that settled: committed, or void for a reason that the work itself gave.
 enum Settled<S: Service> {
     Committed(Vec<UnitOutcome<S>>),
@@ -276,7 +287,9 @@ impl<S: Service> Writer<S> {
                 return Ok(Looked::default());
             }
             Err(error) => {
-                self.aborted(error).await;
+                if let Some(failed) = self.aborted(error).await {
+                    self.unfired(failed.why());
+                }
                 return Err(());
             }
         };
@@ -319,12 +332,17 @@ impl<S: Service> Writer<S> {
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());
         for outcome in failed.clone() {
             // Looked for again, and found again.
-            if let Some(left_out) = self.spells.unfired.happens(Instant::now().into_std()) {
-                tracing::error!(lane = self.lane, why = outcome.why(), left_out, "a timer can't be fired");
-            }
+            self.unfired(&outcome.why());
         }
         // They stay due, and hold up no other.
         Ok(Looked { found: outcomes.len(), fired: outcomes.len() - failed.count() })
+    }
+
+    /// Says so, now and then.
+    fn unfired(&self, why: &str) {
+        if let Some(left_out) = self.spells.unfired.happens(Instant::now().into_std()) {
+            tracing::error!(lane = self.lane, why, left_out, "a timer can't be fired");
+        }
     }
 
     /// Tries once. `Err(None)` is a fault of the infrastructure that left nothing behind.

@@ -401,8 +401,10 @@ impl<S: Service> Consumer<S> {
                 self.given_up = true;
                 return;
             }
-            // Somebody else has done some of them by now.
-            waiting.retain(|waiting| waiting.unit.at.is_some_and(|at| self.goes_on_to(at)));
+            // Somebody else has done some of them by now. What is left lies before a message that is to stop its partition, if
+            // there is one.
+            let still = |at: At| !self.stopped.contains(&at.partition) && self.positions.wants(at);
+            waiting.retain(|waiting| waiting.unit.at.is_some_and(still));
         }
     }
 

@@ -370,17 +370,23 @@ impl<C: Send + 'static> Rebalancer<C> {
         let Ok(assigned) = client.assignment() else { return };
         let named: Vec<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
         let Some(found) = self.runtime.block_on(self.positions(client, &named)) else { return };
-        let (cut, whole): (Vec<_>, Vec<_>) = found.into_iter().partition(|assignment| assignment.stopped.is_some());
-        tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
+        let (mut cut, whole): (Vec<_>, Vec<_>) = found.into_iter().partition(|assignment| assignment.stopped.is_some());
         if cut.is_empty() {
-            // It was further ahead than what is handled: all are read again from there, and what was handled meanwhile is
-            // dropped. Where it still isn't right, this comes again.
+            // What it had read ahead of what is handled is gone, or something else is there by now. The partition is the one that
+            // can't be read again from what comes next; of the others, what was handled meanwhile is dropped.
             for Assignment { partition, next, .. } in whole {
-                if let Err(error) = client.seek(&self.full_topic, partition, Offset::Offset(next), TIMEOUT) {
+                let Err(error) = client.seek(&self.full_topic, partition, Offset::Offset(next), TIMEOUT) else {
+                    continue;
+                };
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) {
+                    let why = format!("what was read ahead of {next} is no longer in the topic: was it cut?");
+                    cut.push(Assignment { partition, next, stopped: Some(why) });
+                } else {
                     tracing::warn!(group = self.group, partition, %error, "can't read again");
                 }
             }
         }
+        tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
         let _ = self.told.blocking_send(Polled::Assigned(cut));
     }
 }

@@ -60,7 +60,7 @@ pub struct Overdue {
 #[derive(Debug)]
 pub struct Due<C> {
     /// What to do now. Should its batch not go through, another replica may do it as well: then it must find that there is
-    /// nothing left to do.
+    /// nothing left to do, or do no harm.
     pub command: C,
     /// When it became due.
     pub at: Timestamp,

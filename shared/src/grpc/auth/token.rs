@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jsonwebtoken::{decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use tokio::{
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{keys::Keys, source::Source};
 use crate::{
+    backoff::Backoff,
     clock,
     config::AuthConfig,
     grpc::{Caller, Fault, Health},
@@ -100,16 +100,12 @@ impl Verifier {
     /// Reads the keys, again and again until it is done once; then again whenever a token names a key that isn't known,
     /// but not more often than configured. Keys that can't be read again stay as they were.
     pub async fn keep_keys(&self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.keep()).await;
+        shutdown.run_until_cancelled(self.keep(&shutdown)).await;
     }
 
-    async fn keep(&self) {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(10))
-            .with_jitter()
-            .without_max_times();
-        for delay in delays.build() {
+    async fn keep(&self, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new();
+        loop {
             match self.0.source.read().await {
                 Ok(keys) => {
                     tracing::info!(keys = keys.len(), "the keys that sign tokens are read");
@@ -121,7 +117,7 @@ impl Verifier {
                     self.0.health.hold(PART, format!("the keys that sign tokens can't be read: {error}"));
                 }
             }
-            tokio::time::sleep(delay).await;
+            backoff.wait(shutdown).await;
         }
         self.0.health.release(PART);
         loop {
