@@ -1,8 +1,9 @@
-//! Waiting between tries: the one retry policy of the engine.
+//! Waiting between tries: the one retry policy of the engine, and the one of a call that waits for news.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The first wait, and the longest, before chance makes it up to twice as long.
@@ -39,5 +40,32 @@ impl Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Pauses of a call that waits for what is about to come, while its caller waits: short at first, 5 ms, and ever longer, up
+/// to 250 ms.
+pub struct Pauses {
+    next: Duration,
+    until: Instant,
+}
+
+impl Pauses {
+    /// None has been made yet; the last ends then.
+    pub fn until(until: Instant) -> Self {
+        const FIRST: Duration = Duration::from_millis(5);
+        Self { next: FIRST, until }
+    }
+
+    /// Makes the next one. False if there is no time left for another look.
+    pub async fn pause(&mut self) -> bool {
+        const LONGEST: Duration = Duration::from_millis(250);
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        tokio::time::sleep(self.next.min(left)).await;
+        self.next = (self.next * 2).min(LONGEST);
+        true
     }
 }

@@ -7,13 +7,14 @@ use contracts::payments::v1::{
     ListPaymentsRequest, ListPaymentsResponse, payment_service_server::PaymentService,
 };
 use shared::{
+    backoff::Pauses,
     command::{Done, Envelope, Lane},
     db::Pool,
     grpc::{Call, Fault, Fields, Listing},
     jobs::{Jobs as _, Runner},
     user::UserId,
 };
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -36,9 +37,6 @@ pub(crate) struct Api<P> {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is left of a caller's time for the answer that there is no answer yet.
 const MARGIN: Duration = Duration::from_millis(200);
-/// How soon it is looked again for the outcome of what another call has begun: at first, and later.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// Characters of a payment method's name.
 const METHOD_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
@@ -63,15 +61,12 @@ impl<P: Provider> Api<P> {
     /// A payment as it is once it has an outcome, or else as it is when the time is over: of a request that is repeated, the first
     /// may be under way yet, here or at another replica.
     async fn find_decided(&self, id: PaymentId, until: Instant) -> Result<api::Payment, Fault> {
-        let mut pause = FIRST_LOOK;
+        let mut pauses = Pauses::until(until);
         loop {
             let payment = self.find(id, None).await?;
-            let next = Instant::now() + pause;
-            if payment.status() != api::PaymentStatus::Pending || next >= until {
+            if payment.status() != api::PaymentStatus::Pending || !pauses.pause().await {
                 return Ok(payment);
             }
-            sleep_until(next).await;
-            pause = (pause * 2).min(LONGEST_LOOK);
         }
     }
 

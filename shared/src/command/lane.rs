@@ -18,7 +18,7 @@ use super::{
     CommandMetrics, Envelope, Patience, Refusal, Service, Unit, UnitOutcome, Writer, metrics::LaneMetrics,
     service::Domain,
 };
-use crate::{db::Database, pace::Pace};
+use crate::{backoff::Pauses, db::Database, pace::Pace};
 
 /// The limits of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -251,16 +251,12 @@ impl<S: Service> Lane<S> {
         unheard: impl Fn(&S::Refusal) -> bool,
     ) -> Answer<S> {
         let last = (std::time::Instant::now() + HEARING).min(deadline.checked_sub(LAST_TRY).unwrap_or(deadline));
-        let mut wait = FIRST_WAIT;
+        let mut pauses = Pauses::until(last.into());
         loop {
             let outcome = self.submit(envelope(), deadline).await;
-            let left = last.saturating_duration_since(std::time::Instant::now());
-            match &outcome {
-                Err(Failure::Refused(refusal)) if unheard(refusal) && !left.is_zero() => {
-                    tokio::time::sleep(wait.min(left)).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-                _ => return outcome,
+            let again = matches!(&outcome, Err(Failure::Refused(refusal)) if unheard(refusal));
+            if !again || !pauses.pause().await {
+                return outcome;
             }
         }
     }
@@ -268,8 +264,6 @@ impl<S: Service> Lane<S> {
 
 /// How long a call is tried again whose caller has seen an event that this service may not have heard of yet.
 const HEARING: Duration = Duration::from_secs(2);
-const FIRST_WAIT: Duration = Duration::from_millis(5);
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// What is left of its caller's time for the last of these tries, so that it is answered with what the call lacks.
 const LAST_TRY: Duration = Duration::from_millis(50);
 

@@ -92,13 +92,14 @@ enum Failed {
     Unknown,
 }
 
-impl Failed {
-    /// In words, for logs.
-    fn why(&self) -> &str {
-        match self {
-            Self::Rejected(why) => why,
-            Self::Locked => "what it needs stays locked",
-            Self::Unavailable | Self::Unknown => "the program ends",
+/// What became of each unit of such an attempt.
+impl<S: Service> From<Failed> for UnitOutcome<S> {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Rejected(why) => Self::Impossible(why),
+            Failed::Locked => Self::Locked,
+            Failed::Unavailable => Self::Unavailable,
+            Failed::Unknown => Self::Unknown,
         }
     }
 }
@@ -219,13 +220,7 @@ impl<S: Service> Writer<S> {
                 Err(Failed::Unknown) => {
                     part.into_iter().for_each(|index| progress.record(index, UnitOutcome::Unknown));
                 }
-                Err(failed) if part.len() == 1 => {
-                    let outcome = match failed {
-                        Failed::Rejected(why) => UnitOutcome::Impossible(why),
-                        _ => UnitOutcome::Locked,
-                    };
-                    progress.record(part[0], outcome);
-                }
+                Err(failed) if part.len() == 1 => progress.record(part[0], failed.into()),
                 Err(failed) => {
                     if let Some(left_out) = self.spells.halving.happens(Instant::now().into_std()) {
                         let (lane, commands) = (self.lane, part.len());
@@ -288,7 +283,7 @@ impl<S: Service> Writer<S> {
             }
             Err(error) => {
                 if let Some(failed) = self.aborted(error).await {
-                    self.unfired(failed.why());
+                    self.unfired(&failed.into());
                 }
                 return Err(());
             }
@@ -332,16 +327,16 @@ impl<S: Service> Writer<S> {
         let failed = outcomes.iter().filter(|outcome| outcome.blocks());
         for outcome in failed.clone() {
             // Looked for again, and found again.
-            self.unfired(&outcome.why());
+            self.unfired(outcome);
         }
         // They stay due, and hold up no other.
         Ok(Looked { found: outcomes.len(), fired: outcomes.len() - failed.count() })
     }
 
     /// Says so, now and then.
-    fn unfired(&self, why: &str) {
+    fn unfired(&self, outcome: &UnitOutcome<S>) {
         if let Some(left_out) = self.spells.unfired.happens(Instant::now().into_std()) {
-            tracing::error!(lane = self.lane, why, left_out, "a timer can't be fired");
+            tracing::error!(lane = self.lane, why = outcome.why(), left_out, "a timer can't be fired");
         }
     }
 

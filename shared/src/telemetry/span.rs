@@ -71,6 +71,21 @@ macro_rules! span {
     };
 }
 
+/// One that is about messages of a topic.
+macro_rules! messaging_span {
+    ($kind:literal, $operation:literal, $topic:expr, $($attributes:tt)*) => {
+        span!(
+            $kind,
+            format_args!("{} {}", $operation, $topic),
+            messaging.system = KAFKA,
+            messaging.destination.name = $topic,
+            messaging.operation.type = $operation,
+            messaging.operation.name = $operation,
+            $($attributes)*
+        )
+    };
+}
+
 impl Span {
     /// A call that this server answers, by its path `/package.Service/Method`. Without a caller's context a new trace
     /// begins.
@@ -85,13 +100,10 @@ impl Span {
     /// An event comes to be: the span that the event names as its parent to whoever processes it.
     pub fn create(parent: &TraceContext, topic: &str, event_type: &str, key: &str) -> Self {
         Self::start(Some(parent), None, || {
-            span!(
+            messaging_span!(
                 "producer",
-                format_args!("create {topic}"),
-                messaging.system = KAFKA,
-                messaging.destination.name = topic,
-                messaging.operation.type = "create",
-                messaging.operation.name = "create",
+                "create",
+                topic,
                 messaging.kafka.message.key = key,
                 cloudevents.event_type = event_type,
             )
@@ -101,15 +113,7 @@ impl Span {
     /// A batch of events goes to the broker; the links are the events' own contexts.
     pub fn send(topic: &str, batch_size: usize, links: &[TraceContext]) -> Self {
         Self::start(None, Some(links), || {
-            span!(
-                "client",
-                format_args!("send {topic}"),
-                messaging.system = KAFKA,
-                messaging.destination.name = topic,
-                messaging.operation.type = "send",
-                messaging.operation.name = "send",
-                messaging.batch.message_count = count(batch_size),
-            )
+            messaging_span!("client", "send", topic, messaging.batch.message_count = count(batch_size),)
         })
     }
 
@@ -117,13 +121,10 @@ impl Span {
     pub fn process(parent: &TraceContext, record: Record<'_>) -> Self {
         let Record { topic, group, partition, offset, key } = record;
         Self::start(Some(parent), None, || {
-            span!(
+            messaging_span!(
                 "consumer",
-                format_args!("process {topic}"),
-                messaging.system = KAFKA,
-                messaging.destination.name = topic,
-                messaging.operation.type = "process",
-                messaging.operation.name = "process",
+                "process",
+                topic,
                 messaging.consumer.group.name = group,
                 messaging.destination.partition.id = %partition,
                 messaging.kafka.offset = offset,
