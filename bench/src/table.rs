@@ -79,6 +79,8 @@ pub(crate) enum Quantity {
     CreateGateway,
     /// The same, past the gateway.
     CreateDirect,
+    /// Orders a second whose stock is held, through the gateway.
+    OrdersGateway,
     /// Single rows inserted and committed a second, by 32 clients.
     SingleRows,
     /// Sagas a second with two replicas a service.
@@ -331,12 +333,21 @@ pub(crate) const ROWS: &[Row] = {
         row("R13d", "requests to the broker a saga", "–", Q::RequestsSaga, None, Times, Told),
         row(
             "R14",
-            "CreateOrder through the gateway, p99",
+            "CreateOrder through the gateway, p99 at a tenth of the best rate through it",
             "past it, p99",
             Q::CreateGateway,
             Some(Q::CreateDirect),
             Milliseconds,
             AtMost(1.5),
+        ),
+        row(
+            "R14b",
+            "orders until stock is held, through the gateway",
+            "past it",
+            Q::OrdersGateway,
+            Some(Q::OrdersSpread),
+            PerSecond,
+            Told,
         ),
         row(
             "R15",

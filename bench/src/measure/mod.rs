@@ -165,7 +165,7 @@ impl Measurement {
             Self::OrdersHot => &[Q::OrdersHot],
             Self::Floor => &[Q::FloorP50, Q::FloorP99],
             Self::SingleRows => &[Q::SingleRows],
-            Self::Gateway => &[Q::CreateGateway, Q::CreateDirect],
+            Self::Gateway => &[Q::CreateGateway, Q::CreateDirect, Q::OrdersGateway],
             Self::Idle => &[Q::CreateIdle],
             Self::IdleCommit => &[Q::CommitIdle],
             Self::Backlogs => &[Q::Relayed, Q::Consumed],
@@ -181,9 +181,7 @@ impl Measurement {
     pub(crate) fn that_give(wanted: &BTreeSet<Q>) -> Vec<Self> {
         let needed = |measurement: &Self| measurement.gives().iter().any(|gives| wanted.contains(gives));
         let mut plan: Vec<_> = ALL.into_iter().filter(needed).collect();
-        for (one, needs) in
-            [(Self::Gateway, Self::Orders), (Self::CatchUp, Self::Orders), (Self::SagasOfParts, Self::SagasBatched)]
-        {
+        for (one, needs) in [(Self::CatchUp, Self::Orders), (Self::SagasOfParts, Self::SagasBatched)] {
             if plan.contains(&one) && !plan.contains(&needs) {
                 plan.insert(0, needs);
             }
@@ -221,7 +219,7 @@ impl Measurement {
             Self::TimersClaimed => by_pgbench(Q::TimersClaimed, pgbench::claim_batched(rig, rig.scale.due).await),
             Self::Orders => orders::spread(rig, orders(Q::OrdersSpread)).await,
             Self::OrdersHot => orders::hot(rig, orders(Q::OrdersHot)).await,
-            Self::Gateway => orders::through_gateway(rig, orders(Q::OrdersSpread) / 10.0).await,
+            Self::Gateway => orders::through_gateway(rig, orders(Q::OrdersGateway)).await,
             Self::CatchUp => catch_up::orders(rig, orders(Q::OrdersSpread) / 10.0).await,
             Self::Floor => floor(rig).await,
             Self::Idle => idle::create(rig).await,
@@ -291,8 +289,8 @@ mod tests {
 
     #[test]
     fn what_needs_the_best_rate_has_it_found_first() {
-        let plan = Measurement::that_give(&[Q::CreateGateway].into());
-        assert_eq!(plan, [Measurement::Orders, Measurement::Gateway]);
+        let plan = Measurement::that_give(&[Q::CaughtUp].into());
+        assert_eq!(plan, [Measurement::Orders, Measurement::CatchUp]);
         let plan = Measurement::that_give(&[Q::SagasOfParts].into());
         assert_eq!(plan, [Measurement::SagasBatched, Measurement::SagasOfParts]);
         assert_eq!(Measurement::that_give(&[Q::Produced].into()), [Measurement::Produced]);

@@ -55,23 +55,31 @@ pub(super) async fn hot(rig: &Rig, guess: f64) -> Result<Taken> {
     Ok(Taken::default().figure(Q::OrdersHot, best.run.rate).tell(best.run))
 }
 
-/// The answer to a call at this rate, through the gateway and past it, by turns on one system.
-pub(super) async fn through_gateway(rig: &Rig, rate: f64) -> Result<Taken> {
+/// How often it is gone through the gateway twice and past it twice.
+const TURNS: usize = 6;
+
+/// As many a second as hold through the gateway; then the answers to calls at a tenth of that, through it and past it, by
+/// turns on one system.
+pub(super) async fn through_gateway(rig: &Rig, guess: f64) -> Result<Taken> {
     // The gateway's limit is one client's; all buyers are one here.
     let fronted =
         Variant { gateway: true, ..Variant::default() }.set("CLIENT_RATE", "100000").set("CLIENT_BURST", "100000");
     let system = rig.system(&fronted).await?;
     let direct = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
     let through = direct.by_gateway(&system.stack).await?;
-    let lasts = rig.scale.watch_for / 2;
-    // Both ways are cold at first.
+    let best = search::highest(&system, &through, guess, rig.scale.try_for).await?.run;
+    through.rest().await?;
+    let rate = best.rate / 10.0;
+    // Both ways are cold at first, and what the search has left is worked off.
     for buyers in [&direct, &through] {
-        buyers.run(rate, lasts).await?;
+        buyers.run(rate, rig.scale.watch_for / 2).await?;
     }
     let mut took = [load::histogram()?, load::histogram()?];
-    // What drifts meanwhile drifts for both alike.
-    for (way, buyers) in [(0, &direct), (1, &through), (1, &through), (0, &direct)] {
-        took[way].add(&buyers.run(rate, lasts).await?.offered.latencies)?;
+    // The kernel writes out each file's pages when they have been dirty for half a minute, and then commits wait. Turns that are
+    // much shorter have as much of that one way as the other; by twos, so that what drifts does so for both alike.
+    let turn = rig.scale.watch_for / 8;
+    for (way, buyers) in [(0, &direct), (1, &through), (1, &through), (0, &direct)].repeat(TURNS) {
+        took[way].add(&buyers.run(rate, turn).await?.offered.latencies)?;
     }
     system.stop().await?;
     let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
@@ -86,5 +94,7 @@ pub(super) async fn through_gateway(rig: &Rig, rate: f64) -> Result<Taken> {
     Ok(Taken::default()
         .figure(Q::CreateGateway, ms(&through, 0.99))
         .figure(Q::CreateDirect, ms(&direct, 0.99))
+        .figure(Q::OrdersGateway, best.rate)
+        .tell(best)
         .tell(told))
 }

@@ -154,6 +154,18 @@ impl Config {
             telemetry: telemetry?,
         })
     }
+
+    /// Envoy's name for a level of `RUST_LOG`, which may say much more than a level.
+    pub fn log_level(&self) -> &'static str {
+        match self.telemetry.log_filter.as_str() {
+            "error" => "error",
+            "warn" => "warning",
+            "debug" => "debug",
+            "trace" => "trace",
+            "off" => "off",
+            _ => "info",
+        }
+    }
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

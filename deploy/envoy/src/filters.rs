@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::config::{AuthConfig, JwksSource};
 
 use crate::{
@@ -15,7 +15,12 @@ use crate::{
 
 /// The filters that have settings for single routes, too.
 pub(crate) const CORS: &str = "envoy.filters.http.cors";
-pub(crate) const BUFFER: &str = "envoy.filters.http.buffer";
+const BUFFER: &str = "envoy.filters.http.buffer";
+const NOTES: &str = "envoy.filters.http.json_to_metadata";
+const REFUSALS: &str = "envoy.filters.http.rbac";
+const TRANSCODER: &str = "envoy.filters.http.grpc_json_transcoder";
+/// Of these, what deals with JSON alone.
+const OF_JSON: [&str; 3] = [NOTES, REFUSALS, TRANSCODER];
 
 /// Where it is noted what bodies say.
 const BODIES: &str = "bodies";
@@ -173,7 +178,7 @@ fn said_in_bodies(api: &Api) -> Value {
         BTreeSet::from([field.to_owned(), lower_camel(field)]).into_iter().map(move |spelled| rule(field, &spelled))
     });
     extension(
-        "envoy.filters.http.json_to_metadata",
+        NOTES,
         "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
         json!({ "request_rules": {
             "rules": rules.collect::<Vec<_>>(),
@@ -199,7 +204,7 @@ fn unclear(api: &Api) -> Value {
     });
     let policy = |permissions: Vec<Value>| json!({ "permissions": permissions, "principals": [{ "any": true }] });
     extension(
-        "envoy.filters.http.rbac",
+        REFUSALS,
         "envoy.extensions.filters.http.rbac.v3.RBAC",
         json!({ "rules": { "action": "DENY", "policies": {
             // A parameter without a value, or without a name, would be passed over.
@@ -219,15 +224,25 @@ fn lower_camel(field: &str) -> String {
     })
 }
 
-/// For routes whose requests are streams.
-pub(crate) fn no_buffer() -> Value {
-    json!({ "@type": type_url("envoy.extensions.filters.http.buffer.v3.BufferPerRoute"), "disabled": true })
+/// For routes of what is gRPC from the start: what is there for JSON would cost each call a third of all that it costs here.
+pub(crate) fn without_json() -> Value {
+    let disabled = |name: &str| (name.to_owned(), json!({ "@type": type_url(PER_ROUTE), "disabled": true }));
+    OF_JSON.map(disabled).into_iter().collect::<Map<_, _>>().into()
+}
+
+const PER_ROUTE: &str = "envoy.config.route.v3.FilterConfig";
+
+/// For routes whose requests are streams, too.
+pub(crate) fn without_buffer(mut per_filter: Value) -> Value {
+    per_filter[BUFFER] =
+        json!({ "@type": type_url("envoy.extensions.filters.http.buffer.v3.BufferPerRoute"), "disabled": true });
+    per_filter
 }
 
 /// JSON becomes gRPC and the answer JSON, as the annotations of the protos say.
 fn transcoder(api: &Api) -> Value {
     extension(
-        "envoy.filters.http.grpc_json_transcoder",
+        TRANSCODER,
         "envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         json!({
             "proto_descriptor_bin": STANDARD.encode(contracts::DESCRIPTORS),

@@ -60,7 +60,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
     fs::write(&config.bootstrap, bootstrap(config)?.to_string())
         .map_err(|error| format!("{} can't be written: {error}", config.bootstrap.display()))?;
     // In this process's place: whoever started it signals Envoy, and sees how it ends.
-    let level = log_level(&config.telemetry.log_filter);
+    let level = config.log_level();
     let error = Command::new(&config.envoy)
         .arg("--config-path")
         .arg(&config.bootstrap)
@@ -76,16 +76,4 @@ fn serve(config: &Config) -> Result<(), Box<dyn Error>> {
 /// A filter that looks for fields in bodies warns of every body that lacks one: for whoever looks closer, and nobody else.
 fn quieter(level: &str) -> &'static [&'static str] {
     if matches!(level, "info" | "warning") { &["--component-log-level", "filter:error"] } else { &[] }
-}
-
-/// Envoy's name for a level of `RUST_LOG`, which may say much more than a level.
-fn log_level(filter: &str) -> &'static str {
-    match filter {
-        "error" => "error",
-        "warn" => "warning",
-        "debug" => "debug",
-        "trace" => "trace",
-        "off" => "off",
-        _ => "info",
-    }
 }

@@ -57,6 +57,9 @@ fn call(config: &Config, service: &Service, method: &Method) -> Value {
         "route": action,
         // What the span is called, as the services call theirs.
         "decorator": { "operation": method.path.trim_start_matches('/'), "propagate": false },
+        // Which filters a request passes is settled by the route that it has when it comes: JSON that becomes gRPC has passed
+        // them by the time that it gets here.
+        "typed_per_filter_config": filters::without_json(),
     })
 }
 
@@ -88,6 +91,6 @@ fn open(prefix: &str) -> Value {
             "timeout": "0s",
             "max_stream_duration": { "max_stream_duration": OPEN_FOR },
         },
-        "typed_per_filter_config": { filters::BUFFER: filters::no_buffer() },
+        "typed_per_filter_config": filters::without_buffer(filters::without_json()),
     })
 }
