@@ -36,6 +36,7 @@ use crate::{
     rounds::Round,
     scale::Scale,
     table::ROWS,
+    yardstick::spans,
 };
 
 /// How fast the whole system is, against what the same machine does alone.
@@ -45,6 +46,9 @@ enum Arguments {
     Report(Ratios),
     /// Looks at single rates.
     Explore(explore::Explore),
+    /// Makes spans: what a part of the report has done in a process of its own.
+    #[command(hide = true)]
+    Spans(spans::Spans),
 }
 
 /// Which ratios, and where the report goes.
@@ -69,6 +73,7 @@ async fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Report(ratios) => ratios.take().await,
         Arguments::Explore(explore) => explore.run().await,
+        Arguments::Spans(spans) => spans.make().await,
     }
 }
 

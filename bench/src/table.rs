@@ -15,6 +15,8 @@ pub(crate) enum Quantity {
     SagasBatched,
     /// Sagas a second if their parts took no more than they do by themselves.
     SagasOfParts,
+    /// The same if their spans took no more than they do by themselves.
+    SagasOfSpans,
     /// Events a second from the outbox to their topic.
     Relayed,
     /// Messages a second of the broker's own benchmark.
@@ -25,6 +27,8 @@ pub(crate) enum Quantity {
     Consumed,
     /// The same effects a second, batched.
     ConsumedBatched,
+    /// The same if an event's way took no more than its parts do by themselves.
+    ConsumedOfParts,
     /// Due timers fired a second.
     TimersFired,
     /// Due timers claimed a second, batched.
@@ -252,6 +256,15 @@ pub(crate) const ROWS: &[Row] = {
             AtLeast(0.5),
         ),
         row(
+            "R4b",
+            "the same",
+            "what both cores have time for if reading an event, and sending its row in an array of hundreds, take what each does alone",
+            Q::Consumed,
+            Some(Q::ConsumedOfParts),
+            PerSecond,
+            Told,
+        ),
+        row(
             "R5",
             "timers, all due at once",
             "pgbench, claimed by batches",
@@ -297,6 +310,15 @@ pub(crate) const ROWS: &[Row] = {
             Some(Q::Sagas),
             PerSecond,
             AtLeast(0.9),
+        ),
+        row(
+            "R8b",
+            "the same",
+            "what both cores have time for if a saga takes what it does untraced, and its spans what each does alone",
+            Q::SagasTraced,
+            Some(Q::SagasOfSpans),
+            PerSecond,
+            Told,
         ),
         row(
             "R9",

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The trace of what nobody asked for.
-pub(super) const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub(crate) const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// However large the backlog.
 const LIMIT: Duration = Duration::from_secs(300);
 

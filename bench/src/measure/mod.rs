@@ -10,6 +10,8 @@ pub(crate) mod otlp;
 mod sagas;
 mod timers;
 
+pub(crate) use backlogs::TRACEPARENT;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
@@ -160,7 +162,7 @@ impl Measurement {
             Self::SagasFour => &[Q::SagasFour],
             Self::SagasOneByOne => &[Q::SagasOneByOne, Q::CpuOneByOne, Q::WalOneByOne, Q::SyncsOneByOne],
             Self::SagasBatched => &[Q::SagasBatched],
-            Self::SagasOfParts => &[Q::SagasOfParts],
+            Self::SagasOfParts => &[Q::SagasOfParts, Q::ConsumedOfParts, Q::SagasOfSpans],
             Self::Orders => &[Q::OrdersSpread, Q::HeldP50, Q::HeldP99, Q::HeldBesideP50, Q::FloorBesideP50],
             Self::OrdersHot => &[Q::OrdersHot],
             Self::Floor => &[Q::FloorP50, Q::FloorP99],
@@ -181,7 +183,9 @@ impl Measurement {
     pub(crate) fn that_give(wanted: &BTreeSet<Q>) -> Vec<Self> {
         let needed = |measurement: &Self| measurement.gives().iter().any(|gives| wanted.contains(gives));
         let mut plan: Vec<_> = ALL.into_iter().filter(needed).collect();
-        for (one, needs) in [(Self::CatchUp, Self::Orders), (Self::SagasOfParts, Self::SagasBatched)] {
+        for (one, needs) in
+            [(Self::CatchUp, Self::Orders), (Self::SagasOfParts, Self::Sagas), (Self::SagasOfParts, Self::SagasBatched)]
+        {
             if plan.contains(&one) && !plan.contains(&needs) {
                 plan.insert(0, needs);
             }
@@ -238,12 +242,17 @@ fn by_pgbench(quantity: Q, ran: Result<pgbench::Ran>) -> Result<Taken> {
 
 async fn parts(rig: &Rig, known: &Known) -> Result<Taken> {
     let rows = 1000.0 / known.of(Q::SagasBatched).context("what the rows take is not known")?;
+    let untraced = 1000.0 / known.of(Q::Sagas).context("what a saga takes is not known")?;
     let parts = Parts::take(rig, PARTS * rig.scale.calls, backlogs::record_size()?).await?;
     let cores = std::thread::available_parallelism()?.get() as f64;
-    let Parts { call, charge, produced, delivered } = parts;
-    Ok(Taken::default().figure(Q::SagasOfParts, 1000.0 / (rows + parts.of_a_saga() / cores)).tell(format_args!(
+    let Parts { call, charge, produced, delivered, stored, span } = parts;
+    let taken = Taken::default()
+        .figure(Q::SagasOfParts, 1000.0 / (rows + parts.of_a_saga() / cores))
+        .figure(Q::ConsumedOfParts, 1000.0 * cores / parts.of_an_event())
+        .figure(Q::SagasOfSpans, 1000.0 / (untraced + parts.of_its_spans() / cores));
+    Ok(taken.tell(format_args!(
         "CPU: rows {:.3} ms, a call {call:.3}, a charge {charge:.3}, an event to the broker {produced:.4} and from it \
-         {delivered:.4}; {}",
+         {delivered:.4}, its effects into a database {stored:.4}, a span {span:.4}; {}",
         rows * cores,
         Parts::counts()
     )))
@@ -292,7 +301,7 @@ mod tests {
         let plan = Measurement::that_give(&[Q::CaughtUp].into());
         assert_eq!(plan, [Measurement::Orders, Measurement::CatchUp]);
         let plan = Measurement::that_give(&[Q::SagasOfParts].into());
-        assert_eq!(plan, [Measurement::SagasBatched, Measurement::SagasOfParts]);
+        assert_eq!(plan, [Measurement::SagasBatched, Measurement::Sagas, Measurement::SagasOfParts]);
         assert_eq!(Measurement::that_give(&[Q::Produced].into()), [Measurement::Produced]);
     }
 }

@@ -51,9 +51,13 @@ impl Receiver {
 
     /// A system that tells it of every request.
     pub(crate) fn told_by(&self, system: Variant) -> Variant {
-        let endpoint = format!("http://{}", self.addr);
-        let system = system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).set("OTEL_TRACES_SAMPLER", "always_on");
+        let system = system.set("OTEL_EXPORTER_OTLP_ENDPOINT", &self.url()).set("OTEL_TRACES_SAMPLER", "always_on");
         ROOM.split_once('=').into_iter().fold(system, |system, (name, value)| system.set(name, value))
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
     }
 
     /// Spans so far.

@@ -5,3 +5,4 @@ pub(crate) mod floor;
 pub(crate) mod parts;
 pub(crate) mod pgbench;
 pub(crate) mod producer;
+pub(crate) mod spans;

@@ -1,6 +1,7 @@
-//! What a saga takes that no design of ours spares it: two calls over gRPC, a charge at the provider, and its events by way of
-//! the broker. Each is done by itself, with nothing around it and as many at once as there may be, by the libraries that the
-//! services use. In: a rig. Out: milliseconds of CPU each, of both sides.
+//! What a saga takes that no design of ours spares it: two calls over gRPC, a charge at the provider, its events by way of
+//! the broker, and, if it is traced, its spans; and what an event's effects take on their way into a database. Each is done by
+//! itself, with nothing around it and as many at once as there may be, by the libraries that the services use. In: a rig. Out:
+//! milliseconds of CPU each, of both sides.
 
 use std::{
     future::{Ready, ready},
@@ -9,12 +10,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use contracts::orders::v1::{CreateOrderRequest, CreateOrderResponse, Order, order_service_client::OrderServiceClient};
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use local::{process, sandbox};
 use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     producer::{FutureProducer, FutureRecord},
 };
+use shared::db::{Fixed, write_rows};
 use tonic::{
     Request, Response, Status,
     server::{NamedService, UnaryService},
@@ -22,8 +26,10 @@ use tonic::{
 };
 use uuid::Uuid;
 
+use super::{pgbench::Database, spans};
 use crate::{
     buyers::CONNECTIONS,
+    measure::TRACEPARENT,
     rig::{PARTITIONS, Rig, Variant},
     topics, unary,
 };
@@ -53,6 +59,10 @@ pub(crate) struct Parts {
     pub produced: f64,
     /// An event from it.
     pub delivered: f64,
+    /// An event's effects into a database, a statement and a transaction for five hundred.
+    pub stored: f64,
+    /// A span, until a receiver has counted it.
+    pub span: f64,
 }
 
 impl Parts {
@@ -65,17 +75,31 @@ impl Parts {
         let call = call(times).await?;
         let charge = charge(rig, times).await?;
         let (produced, delivered) = events(rig, times, record_size).await?;
-        Ok(Self { call, charge, produced, delivered })
+        let (stored, span) = (stored(rig, times).await?, spans::each(times).await?);
+        Ok(Self { call, charge, produced, delivered, stored, span })
     }
 
     /// How many of each a saga has, in words.
     pub(crate) fn counts() -> String {
-        format!("a saga has {CALLS} calls, a charge, and {EVENTS} events that are read {DELIVERIES} times")
+        let spans = spans::OF_A_SAGA;
+        format!(
+            "a saga has {CALLS} calls, a charge, {EVENTS} events that are read {DELIVERIES} times, and {spans} spans"
+        )
     }
 
-    /// Of a whole saga, in milliseconds.
+    /// Of a whole saga, in milliseconds; its spans are not among them.
     pub(crate) fn of_a_saga(self) -> f64 {
         CALLS * self.call + self.charge + EVENTS * self.produced + DELIVERIES * self.delivered
+    }
+
+    /// Of an event's way from the broker into a database.
+    pub(crate) fn of_an_event(self) -> f64 {
+        self.delivered + self.stored
+    }
+
+    /// Of the spans of a saga.
+    pub(crate) fn of_its_spans(self) -> f64 {
+        spans::OF_A_SAGA as f64 * self.span
     }
 }
 
@@ -188,6 +212,48 @@ async fn events(rig: &Rig, times: usize, record_size: usize) -> Result<(f64, f64
     let delivered = each(before, cpu(), times);
     topics::remove(&rig.brokers(), &[TOPIC]).await?;
     Ok((produced, delivered))
+}
+
+/// Rows a statement: as many as the yardstick's.
+const ROWS: usize = 500;
+
+struct InsertAccounts;
+impl Fixed for InsertAccounts {
+    // As payments writes them.
+    const SQL: &'static str = "\
+        INSERT INTO payments.accounts (order_id, user_id, currency, total, order_status, order_version, traceparent, \
+            tracestate) \
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
+}
+
+/// The copies of new orders, as payments keeps them.
+async fn stored(rig: &Rig, times: usize) -> Result<f64> {
+    let database = Database::make(rig).await?;
+    database.with_services_tables().await?;
+    let mut conn = AsyncPgConnection::establish(&database.url).await?;
+    let cpu = || process::own_cpu_time() + rig.servers.postgres.process().cpu_time();
+    let before = cpu();
+    for batch in 0..times.div_ceil(ROWS) {
+        let ids: Vec<_> = (0..ROWS.min(times - batch * ROWS)).map(|_| Uuid::now_v7()).collect();
+        conn.batch_execute("BEGIN").await?;
+        write_rows::<InsertAccounts, _>(&conn, &ids, |sql| {
+            let all = ids.len();
+            sql.bind::<Array<SqlUuid>, _>(ids.clone())
+                .bind::<Array<Text>, _>(vec!["alice"; all])
+                .bind::<Array<Text>, _>(vec!["USD"; all])
+                .bind::<Array<BigInt>, _>(vec![29900_i64; all])
+                .bind::<Array<SmallInt>, _>(vec![1_i16; all])
+                .bind::<Array<BigInt>, _>(vec![1_i64; all])
+                .bind::<Array<Text>, _>(vec![TRACEPARENT; all])
+                .bind::<Array<Nullable<Text>>, _>(vec![None::<&str>; all])
+        })
+        .await?;
+        conn.batch_execute("COMMIT").await?;
+    }
+    let each = each(before, cpu(), times);
+    drop(conn);
+    database.remove(rig).await?;
+    Ok(each)
 }
 
 /// No message takes longer on a system that is well.

@@ -166,14 +166,14 @@ enum Until {
 }
 
 /// A database of its own.
-struct Database {
-    url: String,
+pub(super) struct Database {
+    pub(super) url: String,
 }
 
 impl Database {
     const NAME: &str = "yardstick";
 
-    async fn make(rig: &Rig) -> Result<Self> {
+    pub(super) async fn make(rig: &Rig) -> Result<Self> {
         let (name, admin) = (Self::NAME, Session::connect(&rig.postgres_url("postgres")).await?);
         // What one that failed has left.
         admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
@@ -182,13 +182,13 @@ impl Database {
     }
 
     /// Beside what is measured next nothing of it is vacuumed or written back.
-    async fn remove(self, rig: &Rig) -> Result<()> {
+    pub(super) async fn remove(self, rig: &Rig) -> Result<()> {
         let admin = Session::connect(&rig.postgres_url("postgres")).await?;
         admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", Self::NAME)).await?;
         Ok(admin.batch_execute("CHECKPOINT").await?)
     }
 
-    async fn with_services_tables(&self) -> Result<()> {
+    pub(super) async fn with_services_tables(&self) -> Result<()> {
         let session = Session::connect(&self.url).await?;
         for (service, tables) in TABLES {
             let own = "CREATE TABLE inbox (event_id uuid PRIMARY KEY); \

@@ -1,5 +1,7 @@
 //! What the edge refuses, and how: always in the same words, as `google.rpc.Status` with `ErrorInfo`.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::orders::v1::{GetOrderRequest, order_service_client::OrderServiceClient};
@@ -298,6 +300,33 @@ async fn a_service_that_is_away_is_said_to_be() -> Result<()> {
 
     world.replica("tickets", 0)?.process().start().await?;
     alice.awaits("tickets to be back", "/api/tickets", |_| true).await?;
+    world.end().await
+}
+
+#[tokio::test]
+async fn who_is_not_told_of_what_goes_well_is_told_of_what_fails_on_our_side() -> Result<()> {
+    let world = World::with(|stack| Ok(stack.gateway().env_for_all("RUST_LOG", "warn"))).await?;
+    let (alice, outside) = (world.visitor("alice", &[])?, world.user_outside("alice")?);
+    // What goes well, and what its caller is to blame for, in JSON and in gRPC.
+    let ticket = outside.lists("Concert", 29900, 5).await?;
+    alice.get(&format!("/api/tickets/{}", ticket.id)).await?.ok()?;
+    alice.get("/api/nothing").await?.refusal()?;
+    Refused::of(outside.places(&ticket, 0).await)?;
+    // What isn't.
+    world.replica("tickets", 0)?.process().kill().await?;
+    alice.get("/api/tickets").await?.refusal()?;
+    Refused::of(outside.lists("Concert", 1, 1).await)?;
+
+    // Lines are written now and then, and at the end at the latest.
+    let gateway = world.gateway()?.process();
+    gateway.terminate().await?;
+    let log = fs::read_to_string(gateway.log())?;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut told: Vec<_> = lines.filter_map(|line| Some(line["path"].as_str()?.to_owned())).collect();
+    told.sort();
+    assert_eq!(told, ["/api/tickets", "/ticketing.tickets.v1.TicketService/CreateTicket"], "{log}");
+    world.replica("tickets", 0)?.process().start().await?;
+    gateway.start().await?;
     world.end().await
 }
 
