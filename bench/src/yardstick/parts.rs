@@ -75,7 +75,7 @@ impl Parts {
         let call = call(times).await?;
         let charge = charge(rig, times).await?;
         let (produced, delivered) = events(rig, times, record_size).await?;
-        let (stored, span) = (stored(rig, times).await?, spans::each(times).await?);
+        let (stored, span) = (stored(rig, times).await?, spans::take(times).await?);
         Ok(Self { call, charge, produced, delivered, stored, span })
     }
 
@@ -104,7 +104,7 @@ impl Parts {
 }
 
 /// Milliseconds each, of so much CPU for so many.
-fn each(before: Duration, after: Duration, times: usize) -> f64 {
+pub(super) fn each(before: Duration, after: Duration, times: usize) -> f64 {
     after.saturating_sub(before).as_secs_f64() * 1000.0 / times.max(1) as f64
 }
 

@@ -12,6 +12,7 @@ use shared::{
 };
 use tokio::process::Command;
 
+use super::parts::each;
 use crate::measure::otlp::Receiver;
 
 /// Those of a saga: of its two calls, and of its charge; where each of its seven events is made, and where each is read, three of
@@ -29,20 +30,21 @@ pub(crate) struct Spans {
     sagas: usize,
 }
 
-/// Has about so many made.
-pub(super) async fn each(times: usize) -> Result<f64> {
+/// Has those of whole sagas made, so many at least.
+pub(super) async fn take(times: usize) -> Result<f64> {
     let sagas = times.div_ceil(OF_A_SAGA);
+    let spans = sagas * OF_A_SAGA;
     let receiver = Receiver::start().await?;
     let before = process::own_cpu_time();
     let made = Command::new(env::current_exe()?)
         .args(["spans", "--to", &receiver.url(), "--sagas", &sagas.to_string()])
         .status()
         .await?;
-    // Those of the process that has ended are among them.
-    let took = process::own_cpu_time().saturating_sub(before);
-    let (made, received) = (made.success().then_some(sagas * OF_A_SAGA), receiver.received());
-    ensure!(made == Some(usize::try_from(received)?), "{received} spans arrived of {made:?}");
-    Ok(took.as_secs_f64() * 1000.0 / received as f64)
+    // That of the process that has ended is in it.
+    let after = process::own_cpu_time();
+    ensure!(made.success(), "the process that makes spans ended with {made}");
+    ensure!(receiver.received() == spans as u64, "{} of {spans} spans arrived", receiver.received());
+    Ok(each(before, after, spans))
 }
 
 impl Spans {

@@ -74,6 +74,12 @@ pub(crate) fn duration(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }
 
+/// Of the lines or replies whose status compares so, `EQ` or `GE`, without being asked again at run time.
+pub(crate) fn status(op: &str, status: u16) -> Value {
+    let value = json!({ "default_value": status, "runtime_key": "unused" });
+    json!({ "status_code_filter": { "comparison": { "op": op, "value": value } } })
+}
+
 /// Of all requests, without being asked again at run time.
 pub(crate) fn always() -> Value {
     json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } })

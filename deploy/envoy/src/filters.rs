@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use shared::config::{AuthConfig, JwksSource};
 
 use crate::{
@@ -19,8 +19,6 @@ const BUFFER: &str = "envoy.filters.http.buffer";
 const NOTES: &str = "envoy.filters.http.json_to_metadata";
 const REFUSALS: &str = "envoy.filters.http.rbac";
 const TRANSCODER: &str = "envoy.filters.http.grpc_json_transcoder";
-/// Of these, what deals with JSON alone.
-const OF_JSON: [&str; 3] = [NOTES, REFUSALS, TRANSCODER];
 
 /// Where it is noted what bodies say.
 const BODIES: &str = "bodies";
@@ -224,13 +222,11 @@ fn lower_camel(field: &str) -> String {
     })
 }
 
-/// For routes of what is gRPC from the start: what is there for JSON would cost each call a third of all that it costs here.
+/// For routes of what is gRPC from the start: what deals with JSON alone would be up to a quarter of what a call costs here.
 pub(crate) fn without_json() -> Value {
-    let disabled = |name: &str| (name.to_owned(), json!({ "@type": type_url(PER_ROUTE), "disabled": true }));
-    OF_JSON.map(disabled).into_iter().collect::<Map<_, _>>().into()
+    let disabled = json!({ "@type": type_url("envoy.config.route.v3.FilterConfig"), "disabled": true });
+    json!({ NOTES: disabled, REFUSALS: disabled, TRANSCODER: disabled })
 }
-
-const PER_ROUTE: &str = "envoy.config.route.v3.FilterConfig";
 
 /// For routes whose requests are streams, too.
 pub(crate) fn without_buffer(mut per_filter: Value) -> Value {

@@ -7,7 +7,7 @@ use shared::config::LogFormat;
 use crate::{
     Config, NAME,
     api::Api,
-    bootstrap::{duration, extension, socket},
+    bootstrap::{self, duration, extension, socket},
     filters, replies, routes, tracing,
 };
 
@@ -85,8 +85,8 @@ fn connections(config: &Config, api: &Api) -> Value {
 
 /// One line a request, on standard output. No query, no header of the client's: neither names nor tokens get into it.
 ///
-/// These lines are at level info; of a request that failed on our side, at level warn. For who filters out the first they
-/// aren't written: a line is a tenth of what a call costs here, and the disk that takes it is slower to make commits last.
+/// These lines are at level info; of a request that failed and may have done so on our side, at level warn. Envoy's levels are
+/// for its own lines alone, so whoever filters is heeded here.
 fn access_log(config: &Config) -> Vec<Value> {
     let format = if config.telemetry.log_format == Some(LogFormat::Text) {
         let line = "%START_TIME% %REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% grpc=%GRPC_STATUS_NUMBER% %DURATION%ms \
@@ -123,11 +123,10 @@ fn access_log(config: &Config) -> Vec<Value> {
     vec![log]
 }
 
-/// What nobody outside is to blame for.
+/// What nobody outside is certain to be to blame for.
 fn failed() -> Value {
-    let at_least_500 = json!({ "op": "GE", "value": { "default_value": 500, "runtime_key": "unused" } });
     json!({ "or_filter": { "filters": [
-        { "status_code_filter": { "comparison": at_least_500 } },
+        bootstrap::status("GE", 500),
         { "grpc_status_filter": {
             "statuses": ["UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"],
         } },

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     api::Api,
-    bootstrap::{extension, type_url},
+    bootstrap::{self, extension, type_url},
 };
 
 /// The policies by which a request is refused for what can't be made out of it.
@@ -261,10 +261,7 @@ fn filter(when: When, protocol: Protocol) -> Value {
             json!({ "or_filter": { "filters": [other, was_json(true)] } })
         }
     };
-    let status = |status: u16| {
-        let value = json!({ "default_value": status, "runtime_key": "unused" });
-        json!({ "status_code_filter": { "comparison": { "op": "EQ", "value": value } } })
-    };
+    let status = |status| bootstrap::status("EQ", status);
     let noted = |words: &str| {
         let expression = format!("response.code_details.contains('{words}')");
         json!({ "extension_filter": extension(
