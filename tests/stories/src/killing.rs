@@ -48,8 +48,9 @@ const BUYERS: usize = 8;
 const TICKETS: usize = 5;
 /// How long an order holds stock: less than the run, so that stock comes back meanwhile.
 const TTL: &str = "8s";
-/// How long a call may take before it is made again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call may take before it is made again: longer than a payment waits for its outcome, so that a buyer is told that it
+/// is pending, and goes on.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How long all may take to be decided at the end.
 const REST: Duration = Duration::from_secs(90);
 
