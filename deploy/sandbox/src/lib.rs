@@ -12,8 +12,8 @@
 //! `redb`: embedded, in Rust, crash-safe by copy-on-write, with snapshots that readers hold without stopping the writer.
 //!
 //! What differs from Stripe: keys never expire (Stripe prunes them after 24 hours at the least); search sees everything at
-//! once (Stripe's lags by up to a minute); the least that may be charged is known of five currencies; intents can only be made
-//! confirmed.
+//! once (Stripe's lags by up to a minute); the least that may be charged is known of five currencies; an intent that isn't
+//! confirmed when it is made never is.
 
 pub mod config;
 pub mod faults;

@@ -143,7 +143,7 @@ impl<'t> Page<'t> {
             currency: request.currency.clone(),
             method: request.method.clone(),
             status: IntentStatus::Processing,
-            charge: Some(format!("ch_{unique}")),
+            charge: request.verdict.map(|_| format!("ch_{unique}")),
             refunded: 0,
             declined: None,
             metadata: request.metadata.clone(),
@@ -155,19 +155,26 @@ impl<'t> Page<'t> {
         }
         let key = order.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
         let executed = match request.verdict {
-            Verdict::Succeeds => {
+            None => {
+                intent.status = match intent.method {
+                    None => IntentStatus::RequiresPaymentMethod,
+                    Some(_) => IntentStatus::RequiresConfirmation,
+                };
+                Executed::Kept(Answer::object(&stripe::intent_object(&intent)))
+            }
+            Some(Verdict::Succeeds) => {
                 intent.status = IntentStatus::Succeeded;
                 self.take(&intent, key)?;
                 Executed::Kept(Answer::object(&stripe::intent_object(&intent)))
             }
-            Verdict::Declines(decline) => {
+            Some(Verdict::Declines(decline)) => {
                 let declined = decline.into();
                 intent.status = IntentStatus::RequiresPaymentMethod;
                 intent.declined = Some(decline.into());
                 let problem = Problem::declined(&declined, stripe::intent_object(&intent));
                 Executed::Kept(Answer::problem(&problem))
             }
-            Verdict::SucceedsLate => {
+            Some(Verdict::SucceedsLate) => {
                 let due = (self.now + slow).timestamp_micros();
                 let record = Slow { intent: intent.id.clone(), key, answer_500: order.answer_500 };
                 self.slow.insert((due, intent.id.as_str()), serde_json::to_vec(&record)?.as_slice())?;

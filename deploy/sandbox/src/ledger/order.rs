@@ -11,7 +11,7 @@ use crate::stripe::{ChargeRequest, Form, Problem, RefundRequest};
 /// Something that moves money.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Take it.
+    /// Take it, or only intend to.
     Charge(ChargeRequest),
     /// Give it back.
     Refund(RefundRequest),

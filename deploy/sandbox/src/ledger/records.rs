@@ -13,8 +13,10 @@ pub enum IntentStatus {
     Processing,
     /// The money was taken.
     Succeeded,
-    /// The card was declined.
+    /// The card was declined, or none was named.
     RequiresPaymentMethod,
+    /// It is only intended.
+    RequiresConfirmation,
 }
 
 /// A charge, and what became of it.
@@ -26,8 +28,8 @@ pub struct Intent {
     pub amount: i64,
     /// ISO 4217, in lower case.
     pub currency: String,
-    /// The payment method's name.
-    pub method: String,
+    /// The payment method's name, if one was named.
+    pub method: Option<String>,
     /// What has become of it.
     pub status: IntentStatus,
     /// `ch_…`, once there was an attempt.

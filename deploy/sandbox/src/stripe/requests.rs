@@ -22,17 +22,17 @@ const METADATA_VALUE: usize = 500;
 const LARGEST: i64 = 99_999_999;
 const LEAST: [(&str, i64); 5] = [("chf", 50), ("eur", 50), ("gbp", 30), ("jpy", 50), ("usd", 50)];
 
-/// A charge, to be made at once.
+/// A charge, to be made at once, or only intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChargeRequest {
     /// How much, in the currency's minor unit: at least 1.
     pub amount: i64,
     /// ISO 4217, in lower case, as Stripe has it.
     pub currency: String,
-    /// By its name.
-    pub method: String,
-    /// What that will do.
-    pub verdict: Verdict,
+    /// By its name. Only what is confirmed needs one.
+    pub method: Option<String>,
+    /// What that will do; `None`: it isn't confirmed, so no money moves.
+    pub verdict: Option<Verdict>,
     /// The caller's own.
     pub metadata: Metadata,
     /// For people.
@@ -66,20 +66,19 @@ impl ChargeRequest {
         if let Some((_, least)) = LEAST.iter().find(|(of, least)| *of == currency && amount < *least) {
             return Err(Problem::amount_too_small(&currency, *least));
         }
-        let method = form.required("payment_method")?;
-        if form.required("confirm")? != "true" {
-            return Err(Problem::invalid(
-                "confirm",
-                "Invalid confirm: this sandbox only makes intents that are confirmed.",
-            ));
-        }
-        let verdict = method::verdict(method);
-        let verdict = verdict.ok_or_else(|| Problem::no_such("PaymentMethod", method, "payment_method"))?;
+        let confirmed = match form.get("confirm") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(Problem::invalid("confirm", format!("Invalid boolean: {other}"))),
+        };
+        let method = if confirmed { Some(form.required("payment_method")?) } else { form.get("payment_method") };
+        let no_such = |method| Problem::no_such("PaymentMethod", method, "payment_method");
+        let verdict = method.map(|method| method::verdict(method).ok_or_else(|| no_such(method))).transpose()?;
         Ok(Self {
             amount,
             currency,
-            method: method.to_owned(),
-            verdict,
+            method: method.map(ToOwned::to_owned),
+            verdict: verdict.filter(|_| confirmed),
             metadata: metadata(form)?,
             description: form.get("description").map(ToOwned::to_owned),
         })
@@ -160,14 +159,13 @@ mod tests {
     #[test]
     fn a_charge_is_judged_as_stripe_would() {
         let charge = ChargeRequest::parse(&Form::parse(CHARGE.as_bytes())).unwrap();
-        assert_eq!((charge.amount, charge.currency.as_str(), charge.verdict), (50, "usd", Verdict::Succeeds));
+        assert_eq!((charge.amount, charge.currency.as_str(), charge.verdict), (50, "usd", Some(Verdict::Succeeds)));
 
         for (change, code, param) in [
             (("amount=50&", ""), "parameter_missing", "amount"),
             (("amount=50&", "amount=&"), "parameter_missing", "amount"),
             (("currency=usd&", ""), "parameter_missing", "currency"),
             (("payment_method=pm_card_visa&", ""), "parameter_missing", "payment_method"),
-            (("confirm=true", ""), "parameter_missing", "confirm"),
             (("amount=50", "amount=0"), "parameter_invalid", "amount"),
             (("amount=50", "amount=-5"), "parameter_invalid", "amount"),
             (("amount=50", "amount=1.5"), "parameter_invalid", "amount"),
@@ -176,13 +174,27 @@ mod tests {
             (("amount=50", "amount=100000000"), "amount_too_large", "amount"),
             (("usd", "xyz"), "parameter_invalid", "currency"),
             (("pm_card_visa", "pm_card_unheard"), "resource_missing", "payment_method"),
-            (("confirm=true", "confirm=false"), "parameter_invalid", "confirm"),
+            (("pm_card_visa&confirm=true", "pm_card_unheard"), "resource_missing", "payment_method"),
+            (("confirm=true", "confirm=perhaps"), "parameter_invalid", "confirm"),
             (("confirm", "capture=1&confirm"), "parameter_unknown", "capture"),
         ] {
             let form = CHARGE.replacen(change.0, change.1, 1);
             let problem = ChargeRequest::parse(&Form::parse(form.as_bytes())).unwrap_err();
             let error = problem.body()["error"].clone();
             assert_eq!((problem.status, &error["code"], &error["param"]), (400, &code.into(), &param.into()), "{form}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_only_intended_and_needs_no_method() {
+        for (change, method) in [
+            (("&confirm=true", ""), Some("pm_card_visa")),
+            (("confirm=true", "confirm=false"), Some("pm_card_visa")),
+            (("&payment_method=pm_card_visa&confirm=true", ""), None),
+        ] {
+            let form = CHARGE.replacen(change.0, change.1, 1);
+            let intended = ChargeRequest::parse(&Form::parse(form.as_bytes())).unwrap();
+            assert_eq!((intended.method.as_deref(), intended.verdict), (method, None), "{form}");
         }
     }
 

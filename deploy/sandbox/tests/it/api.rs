@@ -76,6 +76,26 @@ async fn a_card_is_declined_with_its_code_and_no_money_moves() {
 }
 
 #[tokio::test]
+async fn an_intent_that_nobody_confirms_moves_no_money() {
+    let sandbox = Sandbox::start().await;
+    for (fields, status, method) in [
+        ("", "requires_payment_method", json!(null)),
+        ("&confirm=false", "requires_payment_method", json!(null)),
+        ("&payment_method=pm_card_visa", "requires_confirmation", json!("pm_card_visa")),
+    ] {
+        let form = format!("amount=1000&currency=usd&metadata[order_id]=a{fields}");
+        let intended = sandbox.post("/v1/payment_intents", &form, None).await.unwrap();
+        let body = &intended.body;
+        assert_eq!((intended.status, &body["status"], &body["payment_method"]), (200, &json!(status), &method));
+        assert_eq!((&body["amount_received"], &body["latest_charge"]), (&json!(0), &json!(null)), "{fields}");
+        assert_eq!(sandbox.get(&format!("/v1/payment_intents/{}", intended.id())).await.body, intended.body);
+        let refund = sandbox.refund(&format!("r{fields}"), intended.id()).await.unwrap();
+        assert_eq!(refund.fault(), (400, "payment_intent_unexpected_state"));
+    }
+    assert!(sandbox.ledger("").await.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_unknown_or_missing_is_named_as_stripe_names_it() {
     let sandbox = Sandbox::start().await;
     let charged = sandbox.charge("a", "pm_card_visa").await.unwrap();

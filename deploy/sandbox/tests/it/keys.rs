@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{Sandbox, charge_form};
+use crate::support::{Reply, Sandbox, charge_form};
 
 #[tokio::test]
 async fn a_key_is_answered_the_same_again_whatever_the_answer_was() {
@@ -49,6 +49,29 @@ async fn a_key_is_for_one_request_alone() {
     fields.reverse();
     let again = sandbox.post("/v1/payment_intents", &fields.join("&"), Some("a")).await.unwrap();
     assert!(again.replayed, "{again:?}");
+    assert_eq!(sandbox.ledger("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_spent_on_what_moves_no_money_or_on_the_charge_whichever_comes_first() {
+    let sandbox = Sandbox::start().await;
+    let intend = async |key| {
+        let form = "amount=1000&currency=usd&metadata[order_id]=a";
+        sandbox.post("/v1/payment_intents", form, Some(key)).await.unwrap()
+    };
+    let refused = |reply: &Reply| (reply.status, reply.body["error"]["type"].clone());
+
+    let intended = intend("a").await;
+    assert_eq!((intended.status, intended.replayed), (200, false));
+    assert_eq!(refused(&sandbox.charge("a", "pm_card_visa").await.unwrap()), (400, json!("idempotency_error")));
+    let again = intend("a").await;
+    assert_eq!((again.replayed, again.body), (true, intended.body));
+    assert!(sandbox.ledger("").await.is_empty());
+
+    let charged = sandbox.charge("b", "pm_card_visa").await.unwrap();
+    assert_eq!(refused(&intend("b").await), (400, json!("idempotency_error")));
+    let again = sandbox.charge("b", "pm_card_visa").await.unwrap();
+    assert_eq!((again.replayed, again.body), (true, charged.body));
     assert_eq!(sandbox.ledger("").await.len(), 1);
 }
 
