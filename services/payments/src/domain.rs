@@ -122,7 +122,7 @@ pub struct Calls {
     /// Since when that key is in use. Providers forget keys.
     pub keyed: Timestamp,
     /// Set once the request is not repeated any more and it is only looked for what was done under that key, since when: asking
-    /// again would tell no more, or do harm, or nobody wants it to be done any more.
+    /// again would tell no more, or do harm.
     pub looking: Option<Timestamp>,
     /// When it is to be asked again, unless it has answered by then.
     pub next: Timestamp,
@@ -335,14 +335,12 @@ impl Domain for Payments {
             }
             Command::Ask { payment, .. } => {
                 let payment = known(state, *payment)?;
-                let mut calls = payment.calls.again(now);
                 match payment.status {
-                    // Nobody wants its money any more: it is only looked for what was taken.
-                    Status::Pending if cancelled(state) => calls.looking = calls.looking.or(Some(now)),
-                    Status::Pending | Status::RefundPending => {}
-                    Status::Succeeded | Status::Failed(_) | Status::Refunded => return Ok(vec![]),
+                    Status::Pending | Status::RefundPending => {
+                        Ok(vec![Event::Called { payment: payment.id, calls: payment.calls.again(now) }])
+                    }
+                    Status::Succeeded | Status::Failed(_) | Status::Refunded => Ok(vec![]),
                 }
-                Ok(vec![Event::Called { payment: payment.id, calls }])
             }
             Command::Heard { payment, key, answer, .. } => {
                 let cancelled = cancelled(state);

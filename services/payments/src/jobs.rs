@@ -11,7 +11,7 @@ use shared::{
 use tokio::time::Instant;
 
 use crate::{
-    domain::{Account, Answer, Calls, Command, OrderId, Payment, PaymentId, Payments, Status},
+    domain::{Account, Answer, Calls, Command, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
     provider::{Call, Charge, Fault, Outcome, Provider, Refund, Refunded, Trouble, Why},
 };
 
@@ -34,6 +34,8 @@ pub struct Question {
 #[derive(Debug)]
 enum About {
     Charge(Charge),
+    /// Of an order that has ended: nobody wants its money any more.
+    Void(Charge),
     Refund(Refund),
 }
 
@@ -48,13 +50,21 @@ impl Jobs for Payments {
         let payment = account.payment(command.payment()?)?;
         let (order, payment_id) = (account.order.id.uuid(), payment.id.uuid());
         let about = match payment.status {
-            Status::Pending => About::Charge(Charge {
-                key: key("charge", payment),
-                order_id: order,
-                payment_id,
-                amount: account.order.total,
-                method: payment.method.clone(),
-            }),
+            Status::Pending => {
+                let charge = Charge {
+                    key: key("charge", payment),
+                    order_id: order,
+                    payment_id,
+                    amount: account.order.total,
+                    method: payment.method.clone(),
+                };
+                match account.order.status {
+                    OrderStatus::Cancelled => About::Void(charge),
+                    OrderStatus::Created | OrderStatus::AwaitingPayment | OrderStatus::Completed => {
+                        About::Charge(charge)
+                    }
+                }
+            }
             Status::RefundPending => About::Refund(Refund {
                 key: key("refund", payment),
                 order_id: order,
@@ -81,12 +91,16 @@ impl<P: Provider> Worker<Payments> for Asker<P> {
     async fn work(&self, question: Question, trace: &TraceContext) -> Command {
         let call = Call { deadline: Instant::now() + LIMIT, trace: trace.clone() };
         let Self(provider) = self;
+        let nothing = || Answer::Declined { reason: NEVER_CHARGED.to_owned() };
         let answer = match (&question.about, question.looking) {
             (About::Charge(charge), None) => provider.charge(charge, &call).await.map_or_else(unclear, outcome),
-            (About::Charge(charge), Some(since)) => {
+            (About::Void(charge), None) => {
+                let charged = provider.void_charge(charge, &call).await;
+                charged.map_or_else(unclear, |charged| charged.map_or_else(nothing, outcome))
+            }
+            (About::Charge(charge) | About::Void(charge), Some(since)) => {
                 let age = (clock::now() - since).to_std().unwrap_or_default();
                 let found = provider.find_charge(charge, age, &call).await;
-                let nothing = || Answer::Declined { reason: NEVER_CHARGED.to_owned() };
                 found.map_or_else(unclear, |found| found.map_or_else(nothing, outcome))
             }
             (About::Refund(refund), None) => provider.refund(refund, &call).await.map_or_else(unclear, refunded),
@@ -122,7 +136,44 @@ fn unclear(trouble: Trouble) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use shared::{
+        money::{Currency, Money},
+        user::UserId,
+        version::Version,
+    };
+
     use super::*;
+    use crate::domain::Order;
+
+    #[test]
+    fn the_charge_of_an_order_that_has_ended_is_voided() {
+        let now = clock::now();
+        let about = |status| {
+            let order = Order {
+                id: OrderId::new(),
+                user: UserId::from_stored("bob"),
+                total: Money::new(Currency::USD, 29900),
+                status,
+                version: Version::FIRST,
+                trace: TraceContext::root(),
+            };
+            let payment = Payment {
+                id: PaymentId::new(),
+                method: "pm_card_visa".to_owned(),
+                status: Status::Pending,
+                provider: "stripe".to_owned(),
+                reference: None,
+                calls: Calls { tries: 1, key: 1, keyed: now, looking: None, next: now },
+                version: Version::FIRST,
+                created_at: now,
+                updated_at: now,
+            };
+            let ask = Command::Ask { order: order.id, payment: payment.id };
+            Payments::job(&Some(Account { order, payments: vec![payment] }), &ask).unwrap().about
+        };
+        assert!(matches!(about(OrderStatus::AwaitingPayment), About::Charge(_)));
+        assert!(matches!(about(OrderStatus::Cancelled), About::Void(_)));
+    }
 
     #[test]
     fn no_trouble_is_an_outcome_and_what_would_only_be_said_again_is_looked_for() {

@@ -14,17 +14,19 @@ use super::{Fault, Why, breaker::Position};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Charge,
+    VoidCharge,
     Refund,
     FindCharge,
     FindRefund,
 }
 
 impl Operation {
-    const ALL: [Self; 4] = [Self::Charge, Self::Refund, Self::FindCharge, Self::FindRefund];
+    const ALL: [Self; 5] = [Self::Charge, Self::VoidCharge, Self::Refund, Self::FindCharge, Self::FindRefund];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Charge => "charge",
+            Self::VoidCharge => "void_charge",
             Self::Refund => "refund",
             Self::FindCharge => "find_charge",
             Self::FindRefund => "find_refund",
@@ -34,6 +36,7 @@ impl Operation {
     pub(super) const fn span_name(self) -> &'static str {
         match self {
             Self::Charge => "provider charge",
+            Self::VoidCharge => "provider void_charge",
             Self::Refund => "provider refund",
             Self::FindCharge => "provider find_charge",
             Self::FindRefund => "provider find_refund",

@@ -5,7 +5,8 @@
 //! takes silence for a refusal.
 //!
 //! The way to use it: record the intent with its key, ask, record the outcome. After trouble, ask again **with the same key and
-//! the same content**: that is safe for as long as keys are known ([`KEYS_KNOWN_FOR`]). Where asking again can't tell
+//! the same content**: that is safe for as long as keys are known ([`KEYS_KNOWN_FOR`]), and so is [`Provider::void_charge`], for a
+//! charge that nobody wants any more. Where asking again can't tell
 //! ([`Why::AnswerKept`]), or isn't safe any more, one looks the truth up, with [`Provider::find_charge`] and
 //! [`Provider::find_refund`]; a definite "nothing" of theirs allows a new key.
 
@@ -114,6 +115,20 @@ pub trait Provider: Send + Sync + 'static {
     ///
     /// [`Trouble`]: the money may have been taken, or be taken yet.
     fn charge(&self, charge: &Charge, call: &Call) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
+
+    /// Sees to it that a charge which nobody wants any more is never made, unless it was made already: its key is spent on
+    /// something that moves no money, for as long as the provider knows keys ([`KEYS_KNOWN_FOR`]). `None`: the charge was never
+    /// made, and never will be, which is definite, for whoever comes with it from now on, be it from far behind, is told that its
+    /// key was used for something else. Else what became of it, as the provider keeps it under its key.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]: the money may have been taken, or be taken yet.
+    fn void_charge(
+        &self,
+        charge: &Charge,
+        call: &Call,
+    ) -> impl Future<Output = Result<Option<Outcome>, Trouble>> + Send;
 
     /// Gives money back, once a key.
     ///

@@ -25,7 +25,7 @@ use super::{
     UNSUPPORTED_AMOUNT, Why, breaker::Breaker, metrics::Operation,
 };
 use exchange::{Reply, client};
-use judge::Judged;
+use judge::{Judged, Voided};
 use requests::Request;
 
 /// The version of the API that this was written and tested against: what stripe-mock 0.203.0 validates.
@@ -114,6 +114,26 @@ impl Stripe {
         }
     }
 
+    /// Asks for a charge, or for what became of it if it was asked for under its key before.
+    async fn ask_to_charge(
+        &self,
+        operation: Operation,
+        charge: &Charge,
+        amount: i64,
+        call: &Call,
+    ) -> Result<Outcome, Trouble> {
+        let request = requests::charge(charge, amount);
+        let asked = self.ask(operation, &request, call.deadline, |reply| judge::charge(reply, charge)).await;
+        match asked {
+            Err(kept @ Trouble::Unclear { why: Why::AnswerKept, .. }) => {
+                // As young as can be: only what is found counts.
+                let found = self.look_charge_up(operation, charge, Duration::ZERO, call).await;
+                found.ok().flatten().ok_or(kept)
+            }
+            other => other,
+        }
+    }
+
     async fn look_charge_up(
         &self,
         operation: Operation,
@@ -160,18 +180,24 @@ impl Provider for Stripe {
             let Some(amount) = amount::of(charge.amount) else {
                 return Ok(Outcome::Declined { code: UNSUPPORTED_AMOUNT.to_owned() });
             };
-            let request = requests::charge(charge, amount);
-            let asked = self.ask(operation, &request, call.deadline, |reply| judge::charge(reply, charge)).await;
-            match asked {
-                Err(kept @ Trouble::Unclear { why: Why::AnswerKept, .. }) => {
-                    // As young as can be: only what is found counts.
-                    let found = self.look_charge_up(operation, charge, Duration::ZERO, call).await;
-                    found.ok().flatten().ok_or(kept)
-                }
-                other => other,
-            }
+            self.ask_to_charge(operation, charge, amount, call).await
         };
         self.observed(operation, call, outcome_name, work).await
+    }
+
+    async fn void_charge(&self, charge: &Charge, call: &Call) -> Result<Option<Outcome>, Trouble> {
+        let operation = Operation::VoidCharge;
+        let work = async {
+            // Nothing has been asked yet, nor will be.
+            let Some(amount) = amount::of(charge.amount) else { return Ok(None) };
+            let request = requests::void(charge, amount);
+            match self.ask(operation, &request, call.deadline, |reply| judge::void(reply, charge)).await? {
+                Voided::Unused => Ok(None),
+                // Known as it is, its key charges nobody anew.
+                Voided::Used => self.ask_to_charge(operation, charge, amount, call).await.map(Some),
+            }
+        };
+        self.observed(operation, call, found_name, work).await
     }
 
     async fn refund(&self, refund: &Refund, call: &Call) -> Result<Refunded, Trouble> {
@@ -198,7 +224,7 @@ impl Provider for Stripe {
     async fn find_charge(&self, charge: &Charge, age: Duration, call: &Call) -> Result<Option<Outcome>, Trouble> {
         let operation = Operation::FindCharge;
         let work = self.look_charge_up(operation, charge, age, call);
-        self.observed(operation, call, |found| found.as_ref().map_or("nothing", outcome_name), work).await
+        self.observed(operation, call, found_name, work).await
     }
 
     async fn find_refund(&self, refund: &Refund, call: &Call) -> Result<Option<Refunded>, Trouble> {
@@ -213,4 +239,8 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Succeeded { .. } => "succeeded",
         Outcome::Declined { .. } => "declined",
     }
+}
+
+fn found_name(found: &Option<Outcome>) -> &'static str {
+    found.as_ref().map_or("nothing", outcome_name)
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use payments::provider::{Outcome, Provider as _, SETTLED_AFTER, Trouble, Why};
+use payments::provider::{Charge, Fault, Outcome, Provider as _, SETTLED_AFTER, Trouble, Why};
 use serde_json::json;
+use shared::money::{Currency, Money};
 
 use crate::support::{SOON, VISA, World, call, charge, declined};
 
@@ -24,6 +25,54 @@ async fn a_charge_is_found_by_its_payment_and_nothing_counts_only_when_it_has_se
     let just_before = SETTLED_AFTER.saturating_sub(Duration::from_millis(1));
     assert_eq!(find(&never, just_before).await, Err(Trouble::Unclear { why: Why::NotSettled, retry_after: None }));
     assert_eq!(find(&never, SETTLED_AFTER).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_charge_that_was_never_made_never_is_once_it_is_voided() {
+    let world = World::new().await;
+    for method in [VISA, "pm_card_chargeDeclined"] {
+        let charge = charge(method);
+        for _ in 0..2 {
+            assert_eq!(world.void(&charge).await, Ok(None), "{method}");
+        }
+        // By whoever was to make it, and comes after all.
+        let late = world.charge(&charge).await.unwrap_err();
+        assert!(matches!(late, Trouble::Broken { fault: Fault::BadRequest, status: 400, .. }), "{method}: {late}");
+        let find = world.stripe.find_charge(&charge, SETTLED_AFTER, &call(SOON)).await;
+        assert_eq!(find, Ok(None), "{method}: what voids it isn't taken for it");
+        assert_eq!(world.movements(charge.order_id).await, 0, "{method}");
+    }
+    let unsupported = Charge { amount: Money::new(Currency::USD, 1), ..charge(VISA) };
+    assert_eq!(world.void(&unsupported).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_charge_that_was_made_is_heard_of_when_it_is_to_be_voided() {
+    let world = World::with(|_| {}, "1s").await;
+    // Whoever asks for it is gone before the answer comes.
+    let ask = async |charge: &Charge| {
+        let fault = json!({ "operation": "charge", "fault": "charge_then_hang", "order_id": charge.order_id });
+        world.switch(fault).await;
+        let begun = async {
+            let unknown = Err(Trouble::Unclear { why: Why::NotSettled, retry_after: None });
+            while world.stripe.find_charge(charge, Duration::ZERO, &call(SOON)).await == unknown {}
+        };
+        tokio::select! {
+            answered = world.charge(charge) => panic!("{answered:?}"),
+            () = begun => {}
+        }
+    };
+    for (method, movements) in [(VISA, 1), ("pm_card_chargeDeclined", 0), ("pm_sandbox_slow", 1)] {
+        let charge = charge(method);
+        ask(&charge).await;
+        let outcome = world.void(&charge).await.unwrap().unwrap();
+        match &outcome {
+            Outcome::Succeeded { .. } => assert_eq!(movements, 1, "{method}"),
+            other => assert_eq!((other, movements), (&declined("generic_decline"), 0), "{method}"),
+        }
+        assert_eq!(world.charge(&charge).await, Ok(outcome), "{method}");
+        assert_eq!(world.movements(charge.order_id).await, movements, "{method}");
+    }
 }
 
 #[tokio::test]

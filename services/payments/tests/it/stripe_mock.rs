@@ -57,6 +57,7 @@ async fn every_request_follows_stripes_description_of_its_api() {
     let call = || call(SOON);
     for (what, trouble) in [
         ("charge", stripe.charge(&charge, &call()).await.err()),
+        ("void a charge", stripe.void_charge(&charge, &call()).await.err()),
         ("find a charge", stripe.find_charge(&charge, Duration::MAX, &call()).await.err()),
         ("refund", stripe.refund(&refund, &call()).await.err()),
         ("find a refund", stripe.find_refund(&refund, &call()).await.err()),

@@ -104,6 +104,11 @@ impl World {
         self.stripe.charge(charge, &call(SOON)).await
     }
 
+    /// See [`Provider::void_charge`](payments::provider::Provider::void_charge).
+    pub(crate) async fn void(&self, charge: &Charge) -> Result<Option<Outcome>, Trouble> {
+        self.stripe.void_charge(charge, &call(SOON)).await
+    }
+
     pub(crate) async fn refund(&self, refund: &Refund) -> Result<Refunded, Trouble> {
         self.stripe.refund(refund, &call(SOON)).await
     }

@@ -108,8 +108,8 @@ async fn an_orders_whole_story_is_one_trace_in_jaeger_to_its_completion_its_expi
     let unclear = spans().find(|span| span.name == "provider charge" && span.failed()).context("a failure")?;
     assert!(!unclear.tag("error.type").is_empty(), "{unclear:?}");
     let failed: BTreeSet<&str> = spans().filter(|span| span.failed()).map(|span| span.name.as_str()).collect();
-    // Once its order has expired it is only looked for.
-    let asking = BTreeSet::from(["provider charge", "provider find_charge"]);
+    // Once its order has expired it is not to be made any more.
+    let asking = BTreeSet::from(["provider charge", "provider void_charge"]);
     assert!(failed.is_subset(&asking), "nothing else failed: {failed:?}");
 
     // Nobody is named, and nothing secret told.

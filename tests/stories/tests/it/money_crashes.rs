@@ -1,5 +1,6 @@
 //! Payments is killed at each step of a charge and of a refund: between the intent and the call, during the call, and
-//! between the call and its outcome. Whatever was lost, one charge, one refund, one outcome.
+//! between the call and its outcome; or the order ends. Whatever was lost, one charge, one refund, one
+//! outcome.
 
 use std::time::Duration;
 
@@ -126,6 +127,34 @@ async fn killed_between_the_call_and_its_outcome_payments_hears_the_same_again()
     delay.ends().await?;
     story.payments()?.start().await?;
     story.ends_well(&refunded, OrderStatus::Cancelled).await?;
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_charge_that_nobody_wants_any_more_is_voided_or_goes_back() -> Result<()> {
+    let world = World::start().await?;
+    let story = Story::new(&world).await?;
+    // It never reached the provider, which was away.
+    let unasked = story.orders().await?;
+    story.provider()?.kill().await?;
+    assert_eq!(story.bob.pays(&unasked.id, VISA).await?.status(), PaymentStatus::Pending);
+    story.bob.cancels(&unasked.id).await?;
+    awaits_caught_up(&world).await?;
+    story.provider()?.start().await?;
+    let failed = story.bob.awaits_payment(&unasked.id, PaymentStatus::Failed).await?;
+    assert_eq!((failed.failure_reason.as_str(), failed.version), ("never_charged", 2));
+    assert_eq!(story.ledger.movements_of(&unasked.id).await?, []);
+
+    // It moved the money, and nobody says so.
+    let unheard = story.orders().await?;
+    story.ledger.breaks(&unheard.id, Kind::Charge, "charge_then_hang", Often::Times(1)).await?;
+    let call = story.pays_in_the_background(&unheard);
+    story.ledger.awaits(&unheard.id, 1, 0).await?;
+    story.payments()?.kill().await?;
+    story.bob.cancels(&unheard.id).await?;
+    story.payments()?.start().await?;
+    story.ends_well(&unheard, OrderStatus::Cancelled).await?;
+    call.join_all().await;
     world.end().await
 }
 

@@ -52,6 +52,33 @@ pub(super) fn charge(reply: &Reply, charge: &Charge) -> Judged<Outcome> {
     }
 }
 
+/// What voiding a charge's key comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voided {
+    /// Nothing was charged under it, and never will be.
+    Unused,
+    /// It was used before, for what the kept answer tells.
+    Used,
+}
+
+/// The answer to what voids a charge's key.
+pub(super) fn void(reply: &Reply, charge: &Charge) -> Judged<Voided> {
+    match reply.status {
+        // New or kept: no other request has this key.
+        200 => match parsed::<Intent>(reply).filter(|intent| names(intent, "voids", charge)) {
+            Some(intent) if is_unconfirmed(&intent) => Judged::Definite(Voided::Unused),
+            _ => Judged::Again(Why::Unreadable, None),
+        },
+        400 => match error(reply) {
+            error if error.kind.as_deref() == Some("idempotency_error") => Judged::Definite(Voided::Used),
+            // As the charge itself would be refused.
+            error if unchargeable(&error).is_some() => Judged::Definite(Voided::Unused),
+            _ => failure(reply),
+        },
+        _ => failure(reply),
+    }
+}
+
 /// Why no request with this amount and this method can ever succeed, if that is what an error says.
 fn unchargeable(error: &StripeError) -> Option<String> {
     // A key that was used for something else says nothing about the first thing it was used for.
@@ -192,9 +219,19 @@ fn is_id(id: &str) -> bool {
 
 /// Whether an intent is that of a charge.
 fn is_of(intent: &Intent, charge: &Charge) -> bool {
-    intent.metadata.get("payment_id") == Some(&charge.payment_id.to_string())
+    names(intent, "payment_id", charge)
+}
+
+/// Whether an intent has a charge's payment under this name, and its amount.
+fn names(intent: &Intent, name: &str, charge: &Charge) -> bool {
+    intent.metadata.get(name) == Some(&charge.payment_id.to_string())
         && Some(intent.amount) == amount::of(charge.amount)
         && intent.currency.eq_ignore_ascii_case(charge.amount.currency_code())
+}
+
+/// Whether nobody has asked yet that an intent's money be taken.
+fn is_unconfirmed(intent: &Intent) -> bool {
+    matches!(intent.status.as_str(), "requires_payment_method" | "requires_confirmation")
 }
 
 /// Whether a refund is one of this charge's.
@@ -327,6 +364,45 @@ mod tests {
         assert_eq!(charge(&kept, &our_charge()), Judged::Stop(Trouble::unclear(Why::AnswerKept)));
         let page = Reply { body: b"<html>".to_vec(), ..reply(502, &json!({})) };
         assert_eq!(charge(&page, &our_charge()), Judged::Again(Why::ServerError, None));
+    }
+
+    #[test]
+    fn a_key_is_void_once_nothing_can_be_charged_under_it_and_used_only_if_that_is_said() {
+        let unused = || Judged::Definite(Voided::Unused);
+        let unreadable = || Judged::Again(Why::Unreadable, None);
+        let broken =
+            |status, fault| Judged::Stop(Trouble::Broken { fault, status, code: None, message: String::new() });
+        let intent = |status: &str, amount: i64, metadata: Value| {
+            intent_with(&json!({ "status": status, "amount": amount, "metadata": metadata }))
+        };
+        let ours = || json!({ "voids": Uuid::max() });
+        let error = |error: Value| json!({ "error": error });
+        let invalid = |param: &str| error(json!({ "type": "invalid_request_error", "param": param }));
+        for (status, body, expected) in [
+            (200, intent("requires_payment_method", 100, ours()), unused()),
+            (200, intent("requires_confirmation", 100, ours()), unused()),
+            (200, intent("succeeded", 100, ours()), unreadable()),
+            (200, intent("processing", 100, ours()), unreadable()),
+            (200, intent("requires_payment_method", 101, ours()), unreadable()),
+            (200, intent("requires_payment_method", 100, json!({ "voids": Uuid::nil() })), unreadable()),
+            // The charge's own, on a connection that was left in disorder.
+            (200, intent("requires_payment_method", 100, json!({ "payment_id": Uuid::max() })), unreadable()),
+            (200, json!({}), unreadable()),
+            (400, error(json!({ "type": "idempotency_error" })), Judged::Definite(Voided::Used)),
+            (400, invalid("amount"), unused()),
+            (400, invalid("metadata"), broken(400, Fault::BadRequest)),
+            (401, error(json!({})), broken(401, Fault::Unauthorized)),
+            (402, error(json!({})), broken(402, Fault::BadRequest)),
+            // Of the same type, but it says that the first request is under way.
+            (409, error(json!({ "type": "idempotency_error" })), Judged::Again(Why::UnderWay, None)),
+            (429, error(json!({})), Judged::Again(Why::RateLimited, None)),
+            (500, error(json!({})), Judged::Again(Why::ServerError, None)),
+        ] {
+            assert_eq!(void(&reply(status, &body), &our_charge()), expected, "{status} {body}");
+        }
+        let kept = |status, body: &Value| Reply { replayed: true, ..reply(status, body) };
+        assert_eq!(void(&kept(200, &intent("requires_payment_method", 100, ours())), &our_charge()), unused());
+        assert_eq!(void(&kept(500, &json!({})), &our_charge()), Judged::Stop(Trouble::unclear(Why::AnswerKept)));
     }
 
     #[test]

@@ -54,6 +54,19 @@ pub(super) fn charge(charge: &Charge, amount: i64) -> Request {
     Request::post("/v1/payment_intents", form, &charge.key)
 }
 
+/// What uses a charge's key up: an intent that nobody confirms, and that no search for the charge finds.
+/// <https://docs.stripe.com/api/idempotent_requests>: "The idempotency layer compares incoming parameters to those of the original
+/// request and errors if they're not the same".
+pub(super) fn void(charge: &Charge, amount: i64) -> Request {
+    let form = vec![
+        ("amount", amount.to_string()),
+        ("currency", charge.amount.currency_code().to_lowercase()),
+        ("metadata[order_id]", charge.order_id.to_string()),
+        ("metadata[voids]", charge.payment_id.to_string()),
+    ];
+    Request::post("/v1/payment_intents", form, &charge.key)
+}
+
 /// All that was charged, which needs no amount.
 pub(super) fn refund(refund: &Refund) -> Request {
     let form = vec![
@@ -87,16 +100,19 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_charge_is_asked_for_in_stripes_form() {
-        let asked = Charge {
+    fn asked() -> Charge {
+        Charge {
             key: "k".to_owned(),
             order_id: Uuid::nil(),
             payment_id: Uuid::max(),
             amount: Money::new(Currency::USD, 29900),
             method: "pm & co".to_owned(),
-        };
-        let request = charge(&asked, 29900);
+        }
+    }
+
+    #[test]
+    fn a_charge_is_asked_for_in_stripes_form() {
+        let request = charge(&asked(), 29900);
         assert_eq!(
             request.encoded(),
             "amount=29900&currency=usd&payment_method=pm+%26+co&confirm=true&error_on_requires_action=true&\
@@ -105,5 +121,16 @@ mod tests {
              metadata%5Bpayment_id%5D=ffffffff-ffff-ffff-ffff-ffffffffffff"
         );
         assert_eq!((request.path.as_str(), request.key.as_deref()), ("/v1/payment_intents", Some("k")));
+    }
+
+    #[test]
+    fn a_charge_is_voided_by_its_own_key_with_what_moves_no_money_and_is_not_found_in_its_place() {
+        let (charge, void) = (charge(&asked(), 29900), void(&asked(), 29900));
+        assert_eq!((&void.path, &void.key), (&charge.path, &charge.key));
+        assert_eq!(
+            void.encoded(),
+            "amount=29900&currency=usd&metadata%5Border_id%5D=00000000-0000-0000-0000-000000000000&\
+             metadata%5Bvoids%5D=ffffffff-ffff-ffff-ffff-ffffffffffff"
+        );
     }
 }
