@@ -8,7 +8,7 @@ use contracts::payments::v1::{
 };
 use shared::{
     backoff::Pauses,
-    command::{Done, Envelope, Lane},
+    command::{Done, Envelope, Failure, Lane},
     db::Pool,
     grpc::{Call, Fault, Fields, Listing},
     jobs::{Jobs as _, Runner},
@@ -69,15 +69,21 @@ impl<P: Provider> Api<P> {
             }
         }
     }
+}
 
-    /// Asks the provider about what `command` has just recorded, and waits for what comes of it as long as there is time.
-    /// `None`: nothing yet. The question is asked to its end all the same, or by the timers once its lease is over.
-    async fn ask(&self, state: &Option<Account>, command: &Command, call: &Call, until: Instant) -> Option<Account> {
-        let question = Payments::job(state, command)?;
-        let place = timeout_at(until, self.asking.place()).await.ok()?;
-        let told = self.asking.start(question, call.trace.clone(), place);
-        timeout_at(until, told).await.ok()?.ok()?
-    }
+/// Asks the provider about what `command` has just recorded, and waits for what comes of it as long as there is time.
+/// `None`: nothing yet. The question is asked to its end all the same, or by the timers once its lease is over.
+async fn ask<P: Provider>(
+    asking: &Runner<Payments, Asker<P>>,
+    state: &Option<Account>,
+    command: &Command,
+    call: &Call,
+    until: Instant,
+) -> Option<Account> {
+    let question = Payments::job(state, command)?;
+    let place = timeout_at(until, asking.place()).await.ok()?;
+    let told = asking.start(question, call.trace.clone(), place);
+    timeout_at(until, told).await.ok()?.ok()?
 }
 
 #[tonic::async_trait]
@@ -101,12 +107,20 @@ impl<P: Provider> PaymentService for Api<P> {
         let claim = call.claim("CreatePayment", request_id, &request, id);
         let (user, provider) = (call.caller.user.clone(), self.provider.to_owned());
         let command = Command::Pay { id, order, user, method, provider };
-        let envelope = || Envelope::new(command.clone(), call.trace.clone()).with_claim(claim.clone());
-        // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
-        let unheard = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
-        let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
-        let state = match done.map_err(|failure| failure.fault(fault))? {
-            Done::Now(state) => self.ask(&state, &command, &call, until).await.or(state),
+        let (lane, asking, context) = (self.lane.clone(), self.asking.clone(), call.trace.clone());
+        let paying = async move {
+            let envelope = || Envelope::new(command.clone(), call.trace.clone()).with_claim(claim.clone());
+            // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
+            let unheard = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
+            Ok(match lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await? {
+                Done::Now(state) => Done::Now(ask(&asking, &state, &command, &call, until).await.or(state)),
+                before @ Done::Before(_) => before,
+            })
+        };
+        // Its caller may hang up while the payment is recorded, and the order may have ended when the lease has.
+        let done = self.asking.see_through(&context, paying).await.ok_or_else(Fault::internal)?;
+        let state = match done.map_err(|failure: Failure<Refusal>| failure.fault(fault))? {
+            Done::Now(state) => state,
             // Its id was claimed by this very caller.
             Done::Before(id) => {
                 let payment = self.find_decided(PaymentId::from_uuid(id), until).await?;

@@ -76,6 +76,21 @@ impl<S: Jobs, W: Worker<S>> Runner<S, W> {
         }))
     }
 
+    /// Has this done to its end, which must not be far, though whoever awaits it may go: a command and the start of the job that it
+    /// asks for, between which a caller who hangs up would leave the job to the timers. It goes on in the span of this context, at
+    /// which its caller is, and panics there. `None`: the program ends.
+    pub async fn see_through<T: Send + 'static>(
+        &self,
+        context: &TraceContext,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (abandoned, work) = (self.0.abandoned.clone(), Span::current(context).run(work));
+        match self.0.tasks.spawn(async move { abandoned.run_until_cancelled(work).await }).await {
+            Ok(done) => done,
+            Err(failed) => failed.try_into_panic().map_or(None, |panic| std::panic::resume_unwind(panic)),
+        }
+    }
+
     /// Waits for the right to have one more job done.
     pub async fn place(&self) -> Place {
         match self.0.places.clone().acquire_owned().await {

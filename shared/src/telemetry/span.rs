@@ -167,6 +167,11 @@ impl Span {
         Self::start(Some(parent), None, || span!("client", name))
     }
 
+    /// The work that this thread is at, whose context this is: to go on with it elsewhere.
+    pub fn current(context: &TraceContext) -> Self {
+        Self { context: context.clone(), tracing: tracing::Span::current() }
+    }
+
     /// Where this work stands: what it causes names this as its parent.
     pub fn context(&self) -> &TraceContext {
         &self.context

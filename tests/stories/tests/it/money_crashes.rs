@@ -1,8 +1,8 @@
 //! Payments is killed at each step of a charge and of a refund: between the intent and the call, during the call, and
-//! between the call and its outcome; or the order ends. Whatever was lost, one charge, one refund, one
+//! between the call and its outcome; or its caller goes, or the order ends. Whatever was lost, one charge, one refund, one
 //! outcome.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use contracts::{
@@ -14,9 +14,10 @@ use futures_util::future::try_join_all;
 use local::wait;
 use stories::{
     Ledger, SETTLED, SOON, User, World,
-    delay::{Delay, times_asked},
+    delay::{Delay, connect, times_asked},
     groups::awaits_caught_up,
     ledger::{self, Kind, Often},
+    metrics::Page,
     record,
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -155,6 +156,43 @@ async fn a_charge_that_nobody_wants_any_more_is_voided_or_goes_back() -> Result<
     story.payments()?.start().await?;
     story.ends_well(&unheard, OrderStatus::Cancelled).await?;
     call.join_all().await;
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_charge_is_made_at_once_though_its_caller_hangs_up_while_it_is_recorded() -> Result<()> {
+    let world = World::start().await?;
+    let story = Story::new(&world).await?;
+    let order = story.orders().await?;
+    let delay = Delay::of_account(&world, &order.id).await?;
+    let mut call = story.pays_in_the_background(&order);
+    let calls = async |under_way: f64| {
+        let rpc = "ticketing.payments.v1.PaymentService/CreatePayment";
+        let series = format!("grpc_server_calls_in_flight{{rpc=\"{rpc}\"}}");
+        wait::until(&format!("{under_way} calls under way"), SOON, || async {
+            let now = Page::of(&world, "payments", 0).await?.value(&series)?;
+            ensure!(now.total_cmp(&under_way).is_eq(), "{now}");
+            Ok(())
+        })
+        .await
+    };
+    calls(1.0).await?;
+    let session = connect(&world, "payments").await?;
+    wait::until("the payment to wait for its account", SOON, || async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        ensure!(session.query_one(waiting, &[]).await?.get::<_, i64>(0) > 0, "it doesn't");
+        Ok(())
+    })
+    .await?;
+    call.shutdown().await;
+    calls(0.0).await?;
+    delay.ends().await?;
+
+    // Well before the lease is over, of 20 s, after which the timers would ask.
+    let recorded = Instant::now();
+    story.ends_well(&order, OrderStatus::Completed).await?;
+    assert!(recorded.elapsed() < Duration::from_secs(10), "{:?}", recorded.elapsed());
     world.end().await
 }
 
