@@ -57,6 +57,8 @@ pub(crate) enum Quantity {
     CreateIdle,
     /// One bare insert and commit, p50, on an idle system.
     CommitIdle,
+    /// A call that does nothing, and an order's statements by a bare client, p50 each, on an idle system.
+    CreateOfParts,
     /// Sagas a second in databases that have grown.
     SagasGrown,
     /// Sagas a second while a transaction in another database stays open.
@@ -328,6 +330,15 @@ pub(crate) const ROWS: &[Row] = {
             Some(Q::CommitIdle),
             Milliseconds,
             AtMost(1.5),
+        ),
+        row(
+            "R9b",
+            "the same",
+            "a call that does nothing, p50, and by a bare client six statements in two round trips, p50",
+            Q::CreateIdle,
+            Some(Q::CreateOfParts),
+            Milliseconds,
+            Told,
         ),
         row(
             "R10",

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use hdrhistogram::Histogram;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::Taken;
 use crate::{
@@ -10,34 +13,60 @@ use crate::{
     callers::Callers,
     load,
     outcomes::Goal,
-    rig::{Rig, Variant},
+    rig::{Rig, System, Variant},
     table::Quantity as Q,
+    yardstick::floor::Floor,
 };
 
 /// From one call to the next, and from one bare commit to the next: a processor that has been idle is slower to begin, and
 /// both are to meet that alike.
 pub(super) const BETWEEN: Duration = Duration::from_millis(30);
 
-/// Calls that come one at a time, each when all that the one before has caused is over.
+/// Calls that come one at a time, each when all that the one before has caused is over; and beside them, in the same way, what
+/// no such call is spared.
 pub(super) async fn create(rig: &Rig) -> Result<Taken> {
     let system = rig.system(&Variant::default()).await?;
     let buyers =
         Buyers::ready_as(Callers::among_others(), &system.stack, rig.scale.tickets.min(100), Goal::Reserved).await?;
     // Statements are prepared, connections are warm.
     buyers.run(50.0, rig.scale.try_for).await?;
-    let (mut chance, mut took) = (fastrand::Rng::new(), load::histogram()?);
-    let mut calls = tokio::time::interval(BETWEEN);
+    let mut chance = fastrand::Rng::new();
+    let created = one_by_one(rig, async || buyers.order(&mut chance).await).await?;
+    let called = nothing(rig, &system).await?;
+    let stored = Floor::lay(rig).await?.orders_statements(rig.scale.calls, BETWEEN).await?;
+    system.stop().await?;
+
+    let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
+    let (call, statements) = (ms(&called, 0.5), ms(&stored, 0.5));
+    Ok(Taken::default()
+        .figure(Q::CreateIdle, ms(&created, 0.5))
+        .figure(Q::CreateOfParts, call + statements)
+        .tell(format_args!("p50 {:.2} ms, p99 {:.2} ms", ms(&created, 0.5), ms(&created, 0.99)))
+        .tell(format_args!(
+            "a call that does nothing {call:.2} ms, an order's statements by a bare client {statements:.2} ms"
+        )))
+}
+
+/// A service is asked whether it serves, which it has no need to look up.
+async fn nothing(rig: &Rig, system: &System<'_>) -> Result<Histogram<u64>> {
+    let at = system.stack.service("orders")?.grpc();
+    let channel = Endpoint::from_shared(format!("http://{at}"))?.tcp_nodelay(true).connect().await?;
+    let mut health = HealthClient::new(channel);
+    one_by_one(rig, async || {
+        health.check(HealthCheckRequest::default()).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// In microseconds.
+async fn one_by_one(rig: &Rig, mut call: impl AsyncFnMut() -> Result<()>) -> Result<Histogram<u64>> {
+    let (mut took, mut calls) = (load::histogram()?, tokio::time::interval(BETWEEN));
     for _ in 0..rig.scale.calls {
         calls.tick().await;
         let begun = Instant::now();
-        buyers.order(&mut chance).await?;
+        call().await?;
         took.saturating_record(u64::try_from(begun.elapsed().as_micros())?.max(1));
     }
-    system.stop().await?;
-    let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Taken::default().figure(Q::CreateIdle, ms(0.5)).tell(format_args!(
-        "p50 {:.2} ms, p99 {:.2} ms",
-        ms(0.5),
-        ms(0.99)
-    )))
+    Ok(took)
 }

@@ -168,7 +168,7 @@ impl Measurement {
             Self::Floor => &[Q::FloorP50, Q::FloorP99],
             Self::SingleRows => &[Q::SingleRows],
             Self::Gateway => &[Q::CreateGateway, Q::CreateDirect, Q::OrdersGateway],
-            Self::Idle => &[Q::CreateIdle],
+            Self::Idle => &[Q::CreateIdle, Q::CreateOfParts],
             Self::IdleCommit => &[Q::CommitIdle],
             Self::Backlogs => &[Q::Relayed, Q::Consumed],
             Self::Produced => &[Q::Produced, Q::ProducedLarge],

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use diesel::sql_types::Text;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use hdrhistogram::Histogram;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{Consumer, StreamConsumer},
     producer::{FutureProducer, FutureRecord},
 };
-use shared::db::{Database, Fixed, Pool, Prepared};
+use shared::db::{Conn, Database, Fixed, Pool, Prepared};
 use tokio::time::MissedTickBehavior;
 
 use crate::{load, rig::Rig, topics};
@@ -26,9 +26,31 @@ impl Fixed for Insert {
     const SQL: &'static str = "INSERT INTO floor_row (filler) VALUES ($1)";
 }
 
+struct Begin;
+impl Fixed for Begin {
+    const SQL: &'static str = "BEGIN";
+}
+
+struct Turn;
+impl Fixed for Turn {
+    const SQL: &'static str = "UPDATE floor_state SET turn = turn + 1 WHERE id = 1";
+}
+
+struct Look;
+impl Fixed for Look {
+    const SQL: &'static str = "SELECT turn FROM floor_state WHERE id = 2";
+}
+
+struct Commit;
+impl Fixed for Commit {
+    const SQL: &'static str = "COMMIT";
+}
+
 /// A database, and a topic, with nothing else to do.
 pub(crate) struct Floor {
     pool: Pool,
+    /// Of no pool.
+    alone: Conn,
     row: String,
     producer: FutureProducer,
     consumer: StreamConsumer,
@@ -41,10 +63,13 @@ impl Floor {
     ///
     /// A server refuses.
     pub(crate) async fn lay(rig: &Rig) -> Result<Self> {
-        let pool = Pool::new(Database::new(&rig.postgres_url("postgres"), "bench")?, 1);
-        let table = "DROP TABLE IF EXISTS floor_row; \
-                     CREATE TABLE floor_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text)";
-        pool.get().await?.batch_execute(table).await?;
+        let database = Database::new(&rig.postgres_url("postgres"), "bench")?;
+        let (pool, alone) = (Pool::new(database.clone(), 1), database.connect().await?);
+        let tables = "DROP TABLE IF EXISTS floor_row, floor_state; \
+                      CREATE TABLE floor_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text); \
+                      CREATE TABLE floor_state (id integer PRIMARY KEY, turn bigint NOT NULL); \
+                      INSERT INTO floor_state VALUES (1, 0), (2, 0)";
+        pool.get().await?.batch_execute(tables).await?;
         let brokers = rig.brokers();
         topics::make(&brokers, TOPIC, 1).await?;
         let consumer: StreamConsumer = topics::reader(&brokers).set("fetch.min.bytes", "1").create()?;
@@ -52,7 +77,7 @@ impl Floor {
         end.add_partition_offset(TOPIC, 0, Offset::End)?;
         consumer.assign(&end)?;
         let producer = topics::writer(&brokers).create()?;
-        let floor = Self { pool, row: "x".repeat(180), producer, consumer };
+        let floor = Self { pool, alone, row: "x".repeat(180), producer, consumer };
         floor.found().await?;
         Ok(floor)
     }
@@ -84,6 +109,16 @@ impl Floor {
         Ok(())
     }
 
+    /// As many statements, in as many round trips, as an order has: one that begins, one that changes a row and one that reads
+    /// one; two that insert one, and one that commits.
+    async fn statements(&self) -> Result<()> {
+        let (conn, row) = (&*self.alone, self.row.as_str());
+        let insert = || Prepared::<Insert, _>::with(|sql| sql.bind::<Text, _>(row)).execute(&mut &*conn);
+        tokio::try_join!(run::<Begin>(conn), run::<Turn>(conn), run::<Look>(conn))?;
+        tokio::try_join!(insert(), insert(), run::<Commit>(conn))?;
+        Ok(())
+    }
+
     async fn send(&self) -> Result<i64> {
         let record: FutureRecord<'_, (), _> = FutureRecord::to(TOPIC).payload(&self.row);
         let sent = self.producer.send(record, LIMIT).await.map_err(|(error, _)| error)?;
@@ -111,6 +146,20 @@ impl Floor {
         for _ in 0..times {
             turns.tick().await;
             timed(&mut took, self.commit()).await?;
+        }
+        Ok(took)
+    }
+
+    /// So many times the statements of an order, every so often, each timed, in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub(crate) async fn orders_statements(&self, times: usize, every: Duration) -> Result<Histogram<u64>> {
+        let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
+        for _ in 0..times {
+            turns.tick().await;
+            timed(&mut took, self.statements()).await?;
         }
         Ok(took)
     }
@@ -152,6 +201,10 @@ impl Floor {
         self.round_trip().await?;
         self.commit().await
     }
+}
+
+async fn run<S: Fixed>(conn: &AsyncPgConnection) -> diesel::QueryResult<usize> {
+    Prepared::<S, _>::with(|sql| sql).execute(&mut &*conn).await
 }
 
 async fn timed(took: &mut Histogram<u64>, step: impl Future<Output = Result<()>>) -> Result<()> {
