@@ -104,6 +104,17 @@ impl Rig {
         self.servers.postgres.url(database)
     }
 
+    /// Has all that is dirty written to disk, by Postgres and by the kernel: what a load has left would be written half a minute
+    /// later, and commits would wait for that in the middle of what is measured next.
+    ///
+    /// # Errors
+    ///
+    /// The server can't be reached.
+    pub(crate) async fn write_out(&self) -> Result<()> {
+        Session::connect(&self.postgres_url("postgres")).await?.batch_execute("CHECKPOINT").await?;
+        Ok(tokio::task::spawn_blocking(nix::unistd::sync).await?)
+    }
+
     /// The broker's address.
     pub(crate) fn brokers(&self) -> String {
         self.servers.kafka.brokers()

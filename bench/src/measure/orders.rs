@@ -26,6 +26,7 @@ pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
     let buyers = Buyers::ready(&system.stack, rig.scale.tickets, Goal::Reserved).await?;
     let best = search::highest(&system, &buyers, guess, rig.scale.try_for).await?;
     buyers.rest().await?;
+    rig.write_out().await?;
     let (rate, lasts) = (best.run.rate / 10.0, rig.scale.watch_for);
     // What the search has left is worked off beside the first run at this rate, which is not counted.
     buyers.run(rate, lasts).await?;
@@ -69,6 +70,7 @@ pub(super) async fn through_gateway(rig: &Rig, guess: f64) -> Result<Taken> {
     let through = direct.by_gateway(&system.stack).await?;
     let best = search::highest(&system, &through, guess, rig.scale.try_for).await?.run;
     through.rest().await?;
+    rig.write_out().await?;
     let rate = best.rate / 10.0;
     // Both ways are cold at first, and what the search has left is worked off.
     for buyers in [&direct, &through] {
