@@ -43,6 +43,10 @@ impl Store for Expirations {
         command.order().uuid()
     }
 
+    fn begins(command: &Command) -> bool {
+        matches!(command, Command::Schedule { .. })
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
         let rows: Vec<Row> = expirations::table

@@ -53,6 +53,10 @@ impl Store for Payments {
         command.order().uuid()
     }
 
+    fn begins(command: &Command) -> bool {
+        matches!(command, Command::See(order) if order.version == Version::FIRST)
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.order().uuid()));
         let roots = accounts::table

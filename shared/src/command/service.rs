@@ -49,6 +49,14 @@ pub trait Store: Domain {
     /// aside once somebody else was found to hold that.
     fn root(command: &Self::Command) -> Uuid;
 
+    /// Whether a command is the first that is ever heard of its root. Such a root is not looked for: where there is none, all
+    /// that [`load`](Self::load) would do is to find that out, one by one. If there is one all the same, for messages may come
+    /// twice, the database must object to what the command leads to (by a unique index); then it is looked for.
+    fn begins(command: &Self::Command) -> bool {
+        let _ = command;
+        false
+    }
+
     /// Locks the commands' roots, alone and in the order of their ids, table by table, and then reads what hangs under
     /// them by statements of their own: a join in the locking statement would show a root as it is beside children as
     /// they were.

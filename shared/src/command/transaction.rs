@@ -34,8 +34,13 @@ pub(crate) struct Work<'a, C> {
 }
 
 impl<C> Work<'_, C> {
-    fn commands(&self) -> Vec<&C> {
-        self.units.iter().flat_map(|unit| &unit.commands).map(|envelope| &envelope.command).collect()
+    fn commands(&self) -> impl Iterator<Item = &C> {
+        self.units.iter().flat_map(|unit| &unit.commands).map(|envelope| &envelope.command)
+    }
+
+    /// Whether some of its commands begin what they are about.
+    pub(super) fn begins<S: Service<Command = C>>(&self) -> bool {
+        self.commands().any(S::begins)
     }
 }
 
@@ -180,14 +185,15 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
     }
 }
 
-/// The first half: everything up to the decision. The transaction stays open.
+/// The first half: everything up to the decision. The transaction stays open. `trusting`: what begins something is believed.
 pub(super) async fn begin<S: Service>(
     conn: &AsyncPgConnection,
     writer: Uuid,
     batch: i64,
     work: &Work<'_, S::Command>,
+    trusting: bool,
 ) -> QueryResult<Decided<S>> {
-    let commands = work.commands();
+    let commands: Vec<&S::Command> = work.commands().filter(|command| !(trusting && S::begins(command))).collect();
     let wanted: Vec<&Claim> =
         work.units.iter().flat_map(|unit| &unit.commands).filter_map(|envelope| envelope.claim.as_ref()).collect();
     let patience = async { if work.impatient { run::<Impatient>(conn).await } else { Ok(()) } };

@@ -239,10 +239,15 @@ impl<S: Service> Writer<S> {
 
     /// One transaction, however often it takes.
     async fn settle(&mut self, work: &Work<'_, S::Command>, patience: Patience) -> Result<Settled<S>, Failed> {
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut trusting) = (Backoff::new(), work.begins::<S>());
         loop {
-            match self.attempt(work).await {
+            match self.attempt(work, trusting).await {
                 Ok(settled) => return Ok(settled),
+                // Something that begins here may have begun before.
+                Err(Some(Failed::Rejected(_))) if trusting => {
+                    trusting = false;
+                    continue;
+                }
                 Err(Some(failed)) => return Err(failed),
                 Err(None) => {}
             }
@@ -340,13 +345,13 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Tries once. `Err(None)` is a fault of the infrastructure that left nothing behind.
-    async fn attempt(&mut self, work: &Work<'_, S::Command>) -> Result<Settled<S>, Option<Failed>> {
+    /// Tries once, `trusting` what begins something or not. `Err(None)` is a fault of the infrastructure that left nothing behind.
+    async fn attempt(&mut self, work: &Work<'_, S::Command>, trusting: bool) -> Result<Settled<S>, Option<Failed>> {
         let row = self.ready().await.map_err(|()| None)?;
         // Just made ready.
         let Some(conn) = self.conn.as_ref() else { return Err(None) };
         let begun = Instant::now();
-        match transaction::begin::<S>(conn, row.id, row.batch + 1, work).await {
+        match transaction::begin::<S>(conn, row.id, row.batch + 1, work, trusting).await {
             Ok(decided) => self.finish(decided, row, work, begun).await,
             Err(error) => Err(self.aborted(error).await),
         }

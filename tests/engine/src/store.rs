@@ -44,6 +44,10 @@ impl Store for Counters {
         command.counter().uuid()
     }
 
+    fn begins(command: &Command) -> bool {
+        matches!(command, Command::Create { .. })
+    }
+
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
         let ids = in_lock_order(commands.iter().map(|command| command.counter().uuid()));
         let rows: Vec<Row> = counters::table

@@ -50,6 +50,29 @@ async fn each_caller_is_told_the_state_that_its_own_command_led_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_begun_before_is_decided_on_as_it_is_by_now() {
+    let db = Db::new().await;
+    let writing = Writing::on(&db.database);
+    let (old, new) = (CounterId::new(), CounterId::new());
+    writing.done(create(old)).await;
+    writing.done(increment(old, 5)).await;
+
+    let answers = writing.submit_all([create(old), create(new)]).await;
+    let values: Vec<Option<i32>> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(Done::Now(counter)) => counter.map(|counter| counter.value),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(values, [Some(5), Some(0)]);
+    assert_eq!((db.counter(old).await, db.counter(new).await), (Some((5, 2)), Some((0, 1))));
+    assert_eq!(metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#), Some(0.0));
+    db.assert_versions_have_no_gap().await;
+    writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_a_value_and_disturbs_nobody() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
