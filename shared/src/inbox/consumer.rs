@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::ready,
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     InboxMetrics, Positions, Subscription,
+    ahead::{Ahead, Turn},
     metrics::GroupMetrics,
     offsets,
     poller::{self, Assignment, Client, Decoded, Polled},
@@ -51,6 +53,12 @@ pub struct Consumer<S: Service> {
     database: Database,
     metrics: GroupMetrics,
     writer: Writer<S>,
+    /// Helps out while more waits than one transaction takes.
+    second: Writer<S>,
+    /// The partitions whose messages it writes now; the other writes all others'.
+    beside: BTreeSet<i32>,
+    /// What waits for either.
+    ahead: Ahead<S::Command>,
     /// Of partitions assigned here.
     positions: Positions,
     pace: Pace,
@@ -86,6 +94,9 @@ impl<C> Waiting<C> {
 
 /// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
 const WAITING: usize = 8;
+/// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the other:
+/// so many, that two transactions at once find partitions of their own.
+const AHEAD: usize = 4;
 /// How long leaving the group may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
@@ -109,7 +120,11 @@ impl<S: Service> Consumer<S> {
     ) -> Self {
         drop(kafka.requests.client(subscription.group));
         let metrics = metrics.group(subscription.group);
-        let writer = Writer::new(subscription.group, publishes, database.clone(), commands, wake_relay, stop);
+        let writer = || {
+            let (database, commands) = (database.clone(), commands.clone());
+            Writer::new(subscription.group, publishes, database, commands, wake_relay.clone(), stop.clone())
+        };
+        let (writer, second) = (writer(), writer());
         let positions = Positions::new(subscription.group, subscription.topic);
         let pace = Pace::new(config.pace);
         Self {
@@ -119,6 +134,9 @@ impl<S: Service> Consumer<S> {
             database,
             metrics,
             writer,
+            second,
+            beside: BTreeSet::new(),
+            ahead: Ahead::new(),
             positions,
             pace,
             stopped: BTreeSet::new(),
@@ -171,10 +189,13 @@ impl<S: Service> Consumer<S> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                next = polled.recv() => match next {
+                next = polled.recv(), if self.ahead.is_empty() => match next {
                     Some(next) => self.take(&client, next, &mut polled).await,
                     None => break,
                 },
+                () = ready(()), if !self.ahead.is_empty() => {
+                    self.take(&client, Polled::Messages(Vec::new()), &mut polled).await;
+                }
                 _ = telling.tick() => {
                     self.settle(&client, Vec::new()).await;
                     self.tell(&client);
@@ -210,8 +231,7 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// What was polled, in its order. Messages come along with all that wait behind them, as one batch: the fuller the
-    /// batch, the less a message costs.
+    /// What was polled, in its order.
     async fn take(
         &mut self,
         client: &Client<S::Command>,
@@ -223,22 +243,45 @@ impl<S: Service> Consumer<S> {
             match polled {
                 Polled::Assigned(assignments) => self.assigned(client, assignments),
                 Polled::Revoked(partitions) => self.revoked(client, &partitions),
-                Polled::Messages(mut batch) => {
-                    // With no room left for more there is nothing to gain from waiting for it.
-                    self.pace.begin(waiting.capacity() == 0).await;
-                    while batch.len() < self.config.batch {
-                        match waiting.try_recv() {
-                            Ok(Polled::Messages(more)) => batch.extend(more),
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                    self.pace.carries(batch.len());
-                    self.handle(client, batch).await;
+                Polled::Messages(messages) => {
+                    self.ahead.extend(messages);
+                    next = self.advance(client, waiting).await;
                 }
+            }
+        }
+    }
+
+    /// Does one batch of what is read ahead, or two beside each other. All that waits behind comes along: the fuller a batch, the
+    /// less a message costs. If it is something else than messages that comes next, all before it is done, and it is returned.
+    async fn advance(
+        &mut self,
+        client: &Client<S::Command>,
+        waiting: &mut mpsc::Receiver<Polled<S::Command>>,
+    ) -> Option<Polled<S::Command>> {
+        let mut next = None;
+        loop {
+            self.read_ahead(waiting, &mut next);
+            // With a full batch there, or no more to come before something else, there is nothing to gain from waiting.
+            let at_once = self.ahead.len() >= self.config.batch || next.is_some();
+            self.pace.begin(at_once).await;
+            self.read_ahead(waiting, &mut next);
+            let Turn { messages, beside } = self.ahead.turn(self.config.batch);
+            self.beside = beside;
+            self.pace.carries(messages.len());
+            self.handle(client, messages).await;
+            if next.is_none() || self.ahead.is_empty() {
+                return next;
+            }
+        }
+    }
+
+    /// Takes the messages that are there, up to a bound, or to something else that happened: that is `next` then.
+    fn read_ahead(&mut self, waiting: &mut mpsc::Receiver<Polled<S::Command>>, next: &mut Option<Polled<S::Command>>) {
+        while next.is_none() && self.ahead.len() < AHEAD * self.config.batch {
+            match waiting.try_recv() {
+                Ok(Polled::Messages(more)) => self.ahead.extend(more),
+                Ok(other) => *next = Some(other),
+                Err(_) => return,
             }
         }
     }
@@ -323,7 +366,8 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Does what it can, what was passed over first; stops or holds the partitions of what it can't.
+    /// Does what it can, what was passed over first, in two transactions if the second writer has partitions; stops or holds the
+    /// partitions of what it can't.
     async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
         if self.given_up {
             return;
@@ -331,12 +375,24 @@ impl<S: Service> Consumer<S> {
         let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
         let mut waiting: Vec<_> = passed.chain(waiting).collect();
         while !waiting.is_empty() {
-            let (units, spans): (Vec<_>, Vec<_>) =
-                waiting.drain(..).map(|waiting| (waiting.unit, waiting.span)).unzip();
-            let outcomes = self.writer.execute(&units, Some(&mut self.positions), Patience::Endless, false).await;
+            let is_beside = |at: &At| self.beside.contains(&at.partition);
+            let (second, first): (Vec<_>, Vec<_>) =
+                waiting.drain(..).partition(|waiting| waiting.unit.at.as_ref().is_some_and(is_beside));
+            let apart = |waiting: Vec<_>| waiting.into_iter().map(|Waiting { unit, span }| (unit, span)).unzip();
+            let (first, first_spans): (Vec<_>, Vec<_>) = apart(first);
+            let (second, second_spans): (Vec<_>, Vec<_>) = apart(second);
+            let mut positions = self.positions.split_off(&self.beside);
+            let (first_outcomes, second_outcomes) = tokio::join!(
+                self.writer.execute(&first, Some(&mut self.positions), Patience::Endless, false),
+                self.second.execute(&second, Some(&mut positions), Patience::Endless, false),
+            );
+            self.positions.append(positions);
+            let units = first.into_iter().chain(second);
+            let spans = first_spans.into_iter().chain(second_spans);
+            let outcomes = first_outcomes.into_iter().chain(second_outcomes);
             let mut fenced = BTreeSet::new();
             let mut handled = 0;
-            for ((unit, span), outcome) in units.into_iter().zip(spans).zip(outcomes) {
+            for ((unit, span), outcome) in units.zip(spans).zip(outcomes) {
                 let Some(at) = unit.at else { continue };
                 match outcome {
                     UnitOutcome::Done(_) => {

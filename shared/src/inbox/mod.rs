@@ -4,6 +4,7 @@
 //! Comes in: a topic's messages. Goes out: commands, through the write path. Decides nothing; reads no payload: a
 //! service's `react` does.
 
+mod ahead;
 mod consumer;
 mod lag;
 mod metrics;

@@ -396,10 +396,13 @@ mod tests {
     use super::*;
     use crate::telemetry::TraceContext;
 
-    fn message(partition: i32, offset: i64) -> Decoded<()> {
-        let record = Record { topic: "topic", group: "group", partition, offset, key: "key" };
-        let span = Span::process(&TraceContext::root(), record);
-        Decoded { unit: Ok(Unit { commands: vec![], at: Some(At { partition, offset, written: None }) }), span }
+    impl Decoded<()> {
+        /// One that means nothing.
+        pub(in crate::inbox) fn nothing(partition: i32, offset: i64) -> Self {
+            let record = Record { topic: "topic", group: "group", partition, offset, key: "key" };
+            let span = Span::process(&TraceContext::root(), record);
+            Self { unit: Ok(Unit { commands: vec![], at: Some(At { partition, offset, written: None }) }), span }
+        }
     }
 
     /// The partitions that were assigned anew within a poll, and the message that it brought.
@@ -411,7 +414,7 @@ mod tests {
         let poll = |_| {
             let (assigned, brought) = polls.next()?;
             fresh.lock().unwrap().extend_from_slice(assigned);
-            brought.map(|(partition, offset)| Ok(message(partition, offset)))
+            brought.map(|(partition, offset)| Ok(Decoded::nothing(partition, offset)))
         };
         let messages = gather(&fresh, poll, |error| panic!("{error}"));
         messages.iter().filter_map(Decoded::at).map(|at| (at.partition, at.offset)).collect()

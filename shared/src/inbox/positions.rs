@@ -1,6 +1,6 @@
 //! How far a consumer has come on each partition that is assigned to it: what the database last said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{At, Move, Service, Unit, UnitOutcome};
 
@@ -28,6 +28,17 @@ impl Positions {
 
     pub(crate) fn remove(&mut self, partition: i32) {
         self.next.remove(&partition);
+    }
+
+    /// Those of these partitions, which are no longer here.
+    pub(crate) fn split_off(&mut self, partitions: &BTreeSet<i32>) -> Self {
+        let next = partitions.iter().filter_map(|partition| self.next.remove_entry(partition)).collect();
+        Self { next, ..*self }
+    }
+
+    /// Brings back what was split off.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.next.append(&mut others.next);
     }
 
     /// The next offset of a partition, if it is assigned.

@@ -41,6 +41,32 @@ async fn a_new_group_begins_at_the_beginning_and_tells_kafka_how_far_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_transactions_are_at_it_while_more_waits_than_one_takes_and_one_else() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    topics.make_asked().await;
+    let writers = async || db.number("SELECT count(*) FROM writers WHERE batch > 0").await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    for partition in 0..3 {
+        put(&topics, partition, 20).await;
+    }
+    eventually(&db, 60).await;
+    assert_eq!(writers().await, 1);
+    consumer.stop().await;
+
+    for partition in 0..3 {
+        put(&topics, partition, 1000).await;
+    }
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    eventually(&db, 3060).await;
+    assert_eq!(writers().await, 1 + 2, "those of both consumers");
+    for partition in 0..3 {
+        assert_eq!(db.offset(partition).await, 1020);
+    }
+    db.assert_versions_have_no_gap().await;
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_isnt_there_yet_is_read_once_it_is() {
     let (db, topics) = (Db::new().await, Topics::new());
     let consumer = Consuming::start(&db.database, &topics, 100);

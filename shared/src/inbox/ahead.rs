@@ -1,0 +1,117 @@
+//! What was polled and is not handled yet: read ahead of the transactions, so that two of them may run at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::poller::Decoded;
+
+/// Messages that wait, by partition and in its order.
+pub(super) struct Ahead<C> {
+    partitions: BTreeMap<i32, Queue<C>>,
+    len: usize,
+    turns: u64,
+}
+
+struct Queue<C> {
+    messages: VecDeque<Decoded<C>>,
+    /// The last turn that took some, or in which the first came.
+    turn: u64,
+}
+
+/// What goes into transactions now.
+pub(super) struct Turn<C> {
+    /// In each partition's order.
+    pub(super) messages: Vec<Decoded<C>>,
+    /// The partitions whose messages go into a second transaction, beside the first; none if one takes all.
+    pub(super) beside: BTreeSet<i32>,
+}
+
+impl<C> Ahead<C> {
+    pub(super) fn new() -> Self {
+        Self { partitions: BTreeMap::new(), len: 0, turns: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn extend(&mut self, messages: Vec<Decoded<C>>) {
+        for message in messages {
+            let Some(at) = message.at() else { continue };
+            let new = || Queue { messages: VecDeque::new(), turn: self.turns };
+            self.partitions.entry(at.partition).or_insert_with(new).messages.push_back(message);
+            self.len += 1;
+        }
+    }
+
+    /// Takes what the next transactions carry: all that waits, if one takes it; else as much as two take, neither of which has a
+    /// partition of the other's. A partition that has waited for longest goes first.
+    pub(super) fn turn(&mut self, most: usize) -> Turn<C> {
+        self.turns += 1;
+        let mut room = if self.len <= most { [self.len, 0] } else { [most; 2] };
+        let mut turn = Turn { messages: Vec::with_capacity(self.len.min(2 * most)), beside: BTreeSet::new() };
+        let mut waiting: Vec<_> = self.partitions.iter_mut().collect();
+        waiting.sort_by_key(|(_, queue)| queue.turn);
+        for (partition, queue) in waiting {
+            let second = room[1] > room[0];
+            let room = &mut room[usize::from(second)];
+            let taken = queue.messages.len().min(*room);
+            if taken == 0 {
+                continue;
+            }
+            *room -= taken;
+            turn.messages.extend(queue.messages.drain(..taken));
+            queue.turn = self.turns;
+            if second {
+                turn.beside.insert(*partition);
+            }
+        }
+        self.partitions.retain(|_, queue| !queue.messages.is_empty());
+        self.len -= turn.messages.len();
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_transactions_share_out_the_partitions_once_one_is_full() {
+        type Of = &'static [(i32, usize)];
+        // What comes, and what each transaction then takes, of five messages at most.
+        let turns: [(Of, Of, Of); 8] = [
+            (&[(0, 3), (1, 2)], &[(0, 3), (1, 2)], &[]),
+            (&[(0, 9)], &[(0, 5)], &[]),
+            (&[(1, 3), (2, 9)], &[(0, 4)], &[(1, 3), (2, 2)]),
+            (&[(3, 1)], &[(2, 5)], &[(3, 1)]),
+            (&[], &[(2, 2)], &[]),
+            (&[(1, 2), (0, 2), (2, 2)], &[(0, 2), (2, 2)], &[(1, 2)]),
+            (&[(0, 9), (1, 9), (2, 1)], &[(0, 5)], &[(1, 5)]),
+            (&[], &[(2, 1), (1, 4)], &[(0, 4)]),
+        ];
+        let (mut ahead, mut offsets) = (Ahead::new(), BTreeMap::<i32, i64>::new());
+        let mut next = BTreeMap::<i32, i64>::new();
+        for (number, (come, first, second)) in turns.into_iter().enumerate() {
+            for (partition, times) in come {
+                let offset = offsets.entry(*partition).or_default();
+                let messages = (*offset..).take(*times).map(|offset| Decoded::nothing(*partition, offset));
+                ahead.extend(messages.collect());
+                *offset += i64::try_from(*times).unwrap();
+            }
+            let turn = ahead.turn(5);
+            let mut taken = [BTreeMap::<i32, usize>::new(), BTreeMap::new()];
+            for at in turn.messages.iter().filter_map(Decoded::at) {
+                let expected = next.entry(at.partition).or_default();
+                assert_eq!(at.offset, *expected, "turn {number}: partition {} is in order", at.partition);
+                *expected += 1;
+                *taken[usize::from(turn.beside.contains(&at.partition))].entry(at.partition).or_default() += 1;
+            }
+            let expected = [first, second].map(|of| of.iter().copied().collect::<BTreeMap<_, _>>());
+            assert_eq!(taken, expected, "turn {number}");
+        }
+    }
+}
