@@ -75,7 +75,7 @@ struct Insert;
 impl Fixed for Insert {
     const SQL: &'static str = "\
         INSERT INTO expirations (order_id, expires_at, status, traceparent, tracestate) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5)";
 }
 
 async fn insert(conn: &AsyncPgConnection, rows: &[&Expiration]) -> QueryResult<()> {

@@ -121,7 +121,9 @@ impl Fixed for InsertOrders {
     const SQL: &'static str = "\
         INSERT INTO orders (id, user_id, ticket_id, ticket_title, quantity, currency, unit_price, status, \
             cancel_reason, expires_at, traceparent, tracestate, version, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), \
+            unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), unnest($14), \
+            unnest($15)";
 }
 
 async fn insert_orders(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {

@@ -117,7 +117,8 @@ impl Fixed for InsertAccounts {
     const SQL: &'static str = "\
         INSERT INTO accounts (order_id, user_id, currency, total, order_status, order_version, traceparent, \
             tracestate) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), \
+            unnest($8)";
 }
 
 async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
@@ -158,7 +159,9 @@ impl Fixed for InsertPayments {
     const SQL: &'static str = "\
         INSERT INTO payments (id, order_id, user_id, method, status, failure_reason, provider, provider_reference, \
             tries, key_number, keyed_at, looking_since, next_try_at, version, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), \
+            unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), unnest($14), \
+            unnest($15), unnest($16)";
 }
 
 async fn insert_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {

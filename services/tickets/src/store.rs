@@ -103,7 +103,8 @@ impl Fixed for InsertTickets {
     const SQL: &'static str = "\
         INSERT INTO tickets (id, seller_id, title, currency, price, quantity, reserved, sold, status, version, \
             revision, created_at, updated_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), \
+            unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13)";
 }
 
 async fn insert_tickets(conn: &AsyncPgConnection, rows: &[&Ticket]) -> QueryResult<()> {
@@ -159,7 +160,7 @@ struct InsertReservations;
 impl Fixed for InsertReservations {
     const SQL: &'static str = "\
         INSERT INTO reservations (order_id, ticket_id, quantity, status) \
-        SELECT * FROM unnest($1, $2, $3, $4)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4)";
 }
 
 async fn insert_reservations(conn: &AsyncPgConnection, rows: &[&Reservation]) -> QueryResult<()> {

@@ -55,13 +55,14 @@ impl CloudEvent<'_> {
 
 /// The trace that a message came with; a new one if it came without.
 pub(crate) fn trace_of(headers: Option<&BorrowedHeaders>) -> TraceContext {
-    let text = |name: &str| headers.and_then(|headers| header(headers, name));
-    text("traceparent")
-        .and_then(|parent| TraceContext::parse(parent, text("tracestate")))
-        .unwrap_or_else(TraceContext::root)
-}
-
-/// A header's text, if there is one of that name.
-pub(crate) fn header<'a>(headers: &'a BorrowedHeaders, name: &str) -> Option<&'a str> {
-    headers.iter().find(|header| header.key == name).and_then(|header| std::str::from_utf8(header.value?).ok())
+    let (mut parent, mut state) = (None, None);
+    for header in headers.into_iter().flat_map(Headers::iter) {
+        let place = match header.key {
+            "traceparent" => &mut parent,
+            "tracestate" => &mut state,
+            _ => continue,
+        };
+        *place = place.or_else(|| header.value.and_then(|value| std::str::from_utf8(value).ok()));
+    }
+    parent.and_then(|parent| TraceContext::parse(parent, state)).unwrap_or_else(TraceContext::root)
 }

@@ -17,7 +17,7 @@ impl Fixed for Append {
     // The order of the rows is that of their sequence numbers: unnest gives them in it, and nothing sorts.
     const SQL: &'static str = "\
         INSERT INTO outbox (event_id, event_type, key, traceparent, tracestate, payload) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)";
 }
 
 /// Appends the events of a batch, in their order. The roots that they are of are locked by now: per key, the order of

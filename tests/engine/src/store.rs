@@ -76,7 +76,7 @@ struct Insert;
 impl Fixed for Insert {
     const SQL: &'static str = "\
         INSERT INTO counters (id, owner, title, value, \"limit\", version, resets_at) \
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)";
+        SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7)";
 }
 
 async fn insert(conn: &AsyncPgConnection, rows: &[&Counter]) -> QueryResult<()> {
