@@ -94,8 +94,8 @@ impl<C> Waiting<C> {
 
 /// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
 const WAITING: usize = 8;
-/// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the other:
-/// so many, that two transactions at once find partitions of their own.
+/// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
+/// other: so many, that two transactions at once find partitions of their own.
 const AHEAD: usize = 4;
 /// How long leaving the group may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
