@@ -20,7 +20,7 @@ use crate::{
 
 /// From one call to the next, and from one bare commit to the next: a processor that has been idle is slower to begin, and
 /// both are to meet that alike.
-pub(super) const BETWEEN: Duration = Duration::from_millis(30);
+const BETWEEN: Duration = Duration::from_millis(30);
 
 /// Calls that come one at a time, each when all that the one before has caused is over; and beside them, in the same way, what
 /// no such call is spared.
@@ -32,11 +32,10 @@ pub(super) async fn create(rig: &Rig) -> Result<Taken> {
     buyers.run(50.0, rig.scale.try_for).await?;
     let mut chance = fastrand::Rng::new();
     let created = one_by_one(rig, async || buyers.order(&mut chance).await).await?;
-    let called = nothing(rig, &system).await?;
-    let stored = Floor::lay(rig).await?.orders_statements(rig.scale.calls, BETWEEN).await?;
+    let (called, floor) = (nothing(rig, &system).await?, Floor::lay(rig).await?);
+    let stored = one_by_one(rig, async || floor.statements().await).await?;
     system.stop().await?;
 
-    let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
     let (call, statements) = (ms(&called, 0.5), ms(&stored, 0.5));
     Ok(Taken::default()
         .figure(Q::CreateIdle, ms(&created, 0.5))
@@ -59,7 +58,18 @@ async fn nothing(rig: &Rig, system: &System<'_>) -> Result<Histogram<u64>> {
     .await
 }
 
-/// In microseconds.
+/// Bare inserts and commits, in the same way.
+pub(super) async fn commit(rig: &Rig) -> Result<Taken> {
+    let floor = Floor::lay(rig).await?;
+    let took = one_by_one(rig, async || floor.commit().await).await?;
+    Ok(Taken::default().figure(Q::CommitIdle, ms(&took, 0.5)))
+}
+
+fn ms(took: &Histogram<u64>, quantile: f64) -> f64 {
+    took.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+/// As many as the scale says, each timed, in microseconds.
 async fn one_by_one(rig: &Rig, mut call: impl AsyncFnMut() -> Result<()>) -> Result<Histogram<u64>> {
     let (mut took, mut calls) = (load::histogram()?, tokio::time::interval(BETWEEN));
     for _ in 0..rig.scale.calls {

@@ -227,7 +227,7 @@ impl Measurement {
             Self::CatchUp => catch_up::orders(rig, orders(Q::OrdersSpread) / 10.0).await,
             Self::Floor => floor(rig).await,
             Self::Idle => idle::create(rig).await,
-            Self::IdleCommit => idle_commit(rig).await,
+            Self::IdleCommit => idle::commit(rig).await,
             Self::Backlogs => backlogs::both(rig).await,
             Self::Produced => produced(rig).await,
             Self::Timers => timers::both(rig).await,
@@ -262,11 +262,6 @@ async fn floor(rig: &Rig) -> Result<Taken> {
     let took = Floor::lay(rig).await?.orders(rig.scale.calls).await?;
     let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
     Ok(Taken::default().figure(Q::FloorP50, ms(0.5)).figure(Q::FloorP99, ms(0.99)))
-}
-
-async fn idle_commit(rig: &Rig) -> Result<Taken> {
-    let took = Floor::lay(rig).await?.commits(rig.scale.calls, idle::BETWEEN).await?;
-    Ok(Taken::default().figure(Q::CommitIdle, took.value_at_quantile(0.5) as f64 / 1000.0))
 }
 
 /// Of each part of a saga, as many times the calls to an idle system.

@@ -111,7 +111,11 @@ impl Floor {
 
     /// As many statements, in as many round trips, as an order has: one that begins, one that changes a row and one that reads
     /// one; two that insert one, and one that commits.
-    async fn statements(&self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub(crate) async fn statements(&self) -> Result<()> {
         let (conn, row) = (&*self.alone, self.row.as_str());
         let insert = || Prepared::<Insert, _>::with(|sql| sql.bind::<Text, _>(row)).execute(&mut &*conn);
         tokio::try_join!(run::<Begin>(conn), run::<Turn>(conn), run::<Look>(conn))?;
@@ -134,34 +138,6 @@ impl Floor {
                 return Ok(());
             }
         }
-    }
-
-    /// So many commits, one every so often, each timed, in microseconds.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub(crate) async fn commits(&self, times: usize, every: Duration) -> Result<Histogram<u64>> {
-        let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
-        for _ in 0..times {
-            turns.tick().await;
-            timed(&mut took, self.commit()).await?;
-        }
-        Ok(took)
-    }
-
-    /// So many times the statements of an order, every so often, each timed, in microseconds.
-    ///
-    /// # Errors
-    ///
-    /// The database fails.
-    pub(crate) async fn orders_statements(&self, times: usize, every: Duration) -> Result<Histogram<u64>> {
-        let (mut took, mut turns) = (load::histogram()?, tokio::time::interval(every));
-        for _ in 0..times {
-            turns.tick().await;
-            timed(&mut took, self.statements()).await?;
-        }
-        Ok(took)
     }
 
     /// So many times three commits with two round trips between them, in microseconds.

@@ -51,7 +51,8 @@ pub trait Store: Domain {
 
     /// Whether a command is the first that is ever heard of its root. Such a root is not looked for: where there is none, all
     /// that [`load`](Self::load) would do is to find that out, one by one. If there is one all the same, for messages may come
-    /// twice, the database must object to what the command leads to (by a unique index); then it is looked for.
+    /// twice, the database must object to what the command leads to (by a unique index); then it is looked for. So it must lead to
+    /// something, and be neither refused nor panic, on nothing.
     fn begins(command: &Self::Command) -> bool {
         let _ = command;
         false

@@ -7,7 +7,6 @@ use super::poller::Decoded;
 /// Messages that wait, by partition and in its order.
 pub(super) struct Ahead<C> {
     partitions: BTreeMap<i32, Queue<C>>,
-    len: usize,
     turns: u64,
 }
 
@@ -27,15 +26,16 @@ pub(super) struct Turn<C> {
 
 impl<C> Ahead<C> {
     pub(super) fn new() -> Self {
-        Self { partitions: BTreeMap::new(), len: 0, turns: 0 }
+        Self { partitions: BTreeMap::new(), turns: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.partitions.values().map(|queue| queue.messages.len()).sum()
     }
 
+    /// A partition of which nothing waits is not here.
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.partitions.is_empty()
     }
 
     pub(super) fn extend(&mut self, messages: Vec<Decoded<C>>) {
@@ -43,7 +43,6 @@ impl<C> Ahead<C> {
             let Some(at) = message.at() else { continue };
             let new = || Queue { messages: VecDeque::new(), turn: self.turns };
             self.partitions.entry(at.partition).or_insert_with(new).messages.push_back(message);
-            self.len += 1;
         }
     }
 
@@ -51,8 +50,9 @@ impl<C> Ahead<C> {
     /// partition of the other's. A partition that has waited for longest goes first.
     pub(super) fn turn(&mut self, most: usize) -> Turn<C> {
         self.turns += 1;
-        let mut room = if self.len <= most { [self.len, 0] } else { [most; 2] };
-        let mut turn = Turn { messages: Vec::with_capacity(self.len.min(2 * most)), beside: BTreeSet::new() };
+        let len = self.len();
+        let mut room = if len <= most { [len, 0] } else { [most; 2] };
+        let mut turn = Turn { messages: Vec::with_capacity(len.min(2 * most)), beside: BTreeSet::new() };
         let mut waiting: Vec<_> = self.partitions.iter_mut().collect();
         waiting.sort_by_key(|(_, queue)| queue.turn);
         for (partition, queue) in waiting {
@@ -70,7 +70,6 @@ impl<C> Ahead<C> {
             }
         }
         self.partitions.retain(|_, queue| !queue.messages.is_empty());
-        self.len -= turn.messages.len();
         turn
     }
 }

@@ -193,6 +193,7 @@ impl<S: Service> Consumer<S> {
                     Some(next) => self.take(&client, next, &mut polled).await,
                     None => break,
                 },
+                // What is read ahead goes on, between all else.
                 () = ready(()), if !self.ahead.is_empty() => {
                     self.take(&client, Polled::Messages(Vec::new()), &mut polled).await;
                 }

@@ -9,7 +9,15 @@ use shared::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{Db, Writing, asked, awaited, create, far, increment, metric, until, within};
+use crate::support::{Answer, Db, Writing, asked, awaited, create, far, increment, metric, until, within};
+
+/// Where a counter is by an answer that tells of one.
+fn value(answer: Answer) -> i32 {
+    match answer {
+        Ok(Done::Now(Some(counter))) => counter.value,
+        other => panic!("{other:?}"),
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_callers_share_few_transactions() {
@@ -37,13 +45,7 @@ async fn each_caller_is_told_the_state_that_its_own_command_led_to() {
     let id = CounterId::new();
     writing.done(create(id)).await;
     let answers = writing.submit_all((0..100).map(|_| increment(id, 1))).await;
-    let mut values: Vec<i32> = answers
-        .into_iter()
-        .map(|answer| match answer {
-            Ok(Done::Now(Some(counter))) => counter.value,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let mut values: Vec<i32> = answers.into_iter().map(value).collect();
     values.sort_unstable();
     assert_eq!(values, (1..=100).collect::<Vec<_>>());
     writing.stop().await;
@@ -58,14 +60,7 @@ async fn what_has_begun_before_is_decided_on_as_it_is_by_now() {
     writing.done(increment(old, 5)).await;
 
     let answers = writing.submit_all([create(old), create(new)]).await;
-    let values: Vec<Option<i32>> = answers
-        .into_iter()
-        .map(|answer| match answer {
-            Ok(Done::Now(counter)) => counter.map(|counter| counter.value),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(values, [Some(5), Some(0)]);
+    assert_eq!(answers.into_iter().map(value).collect::<Vec<_>>(), [5, 0]);
     assert_eq!((db.counter(old).await, db.counter(new).await), (Some((5, 2)), Some((0, 1))));
     assert_eq!(metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#), Some(0.0));
     db.assert_versions_have_no_gap().await;
