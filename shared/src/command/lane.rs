@@ -407,7 +407,7 @@ impl<S: Service> Worker<S> {
 
     async fn execute(&mut self, units: &[Unit<S::Command>]) -> Vec<UnitOutcome<S>> {
         let mut outcome_unknown = self.writer.outcome_unknown();
-        let execute = self.writer.execute(units, None, self.patience, true);
+        let execute = self.writer.execute(units, self.most, None, self.patience, true);
         tokio::pin!(execute);
         loop {
             tokio::select! {

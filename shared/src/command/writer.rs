@@ -175,11 +175,12 @@ impl<S: Service> Writer<S> {
         &self.stop
     }
 
-    /// Does all units, in as few transactions as the database allows, and says what became of each. `positions` are
-    /// the offsets that move with them, if they came from Kafka.
+    /// Does all units, in as few transactions of at most so many as the database allows, and says what became of each. `positions`
+    /// are the offsets that move with them, if they came from Kafka.
     pub(crate) async fn execute(
         &mut self,
         units: &[Unit<S::Command>],
+        most: usize,
         mut positions: Option<&mut Positions>,
         patience: Patience,
         answers: bool,
@@ -189,7 +190,8 @@ impl<S: Service> Writer<S> {
         }
         let mut progress = Progress::<S>::of(units);
         // Parts still to be done, the first on top, and whether they are a search for what is stuck.
-        let mut parts = vec![((0..units.len()).collect::<Vec<_>>(), false)];
+        let all: Vec<usize> = (0..units.len()).collect();
+        let mut parts: Vec<_> = all.chunks(most.max(1)).rev().map(|part| (part.to_vec(), false)).collect();
         while let Some((mut part, impatient)) = parts.pop() {
             progress.sift(&mut part);
             if part.is_empty() {
@@ -315,7 +317,7 @@ impl<S: Service> Writer<S> {
             // Nothing is left of the attempt, or what is will be found by whoever looks next.
             Err(None | Some(Failed::Unknown)) => return Err(()),
             // One of them is at fault: the ordinary way finds out which.
-            _ => self.execute(&units, None, Patience::Endless, answers).await,
+            _ => self.execute(&units, units.len(), None, Patience::Endless, answers).await,
         };
         if let Some(follow) = follow {
             let commands = units.iter().flat_map(|unit| &unit.commands);

@@ -1,4 +1,4 @@
-//! What was polled and is not handled yet: read ahead of the transactions, so that two of them may run at once.
+//! What was polled and is not handled yet: read ahead of the transactions, so that two writers may be at them at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,11 +16,11 @@ struct Queue<C> {
     turn: u64,
 }
 
-/// What goes into transactions now.
+/// What is done now.
 pub(super) struct Turn<C> {
     /// In each partition's order.
     pub(super) messages: Vec<Decoded<C>>,
-    /// The partitions whose messages go into a second transaction, beside the first; none if one takes all.
+    /// The partitions whose messages a second writer does, beside the first; none if one transaction takes all.
     pub(super) beside: BTreeSet<i32>,
 }
 
@@ -46,12 +46,12 @@ impl<C> Ahead<C> {
         }
     }
 
-    /// Takes what the next transactions carry: all that waits, if one takes it; else as much as two take, neither of which has a
-    /// partition of the other's. A partition that has waited for longest goes first.
-    pub(super) fn turn(&mut self, most: usize) -> Turn<C> {
+    /// Takes what is done next: all that waits, if that is no more than one transaction takes, `batch`; else as much as each of two
+    /// writers does, `most`, neither of which has a partition of the other's. A partition that has waited for longest goes first.
+    pub(super) fn turn(&mut self, batch: usize, most: usize) -> Turn<C> {
         self.turns += 1;
         let len = self.len();
-        let mut room = if len <= most { [len, 0] } else { [most; 2] };
+        let mut room = if len <= batch { [len, 0] } else { [most; 2] };
         let mut turn = Turn { messages: Vec::with_capacity(len.min(2 * most)), beside: BTreeSet::new() };
         let mut waiting: Vec<_> = self.partitions.iter_mut().collect();
         waiting.sort_by_key(|(_, queue)| queue.turn);
@@ -79,18 +79,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_transactions_share_out_the_partitions_once_one_is_full() {
+    fn two_writers_share_out_the_partitions_once_a_transaction_is_full() {
         type Of = &'static [(i32, usize)];
-        // What comes, and what each transaction then takes, of five messages at most.
+        // What comes, and what each writer then takes, of ten messages at most, of which a transaction takes five.
         let turns: [(Of, Of, Of); 8] = [
             (&[(0, 3), (1, 2)], &[(0, 3), (1, 2)], &[]),
-            (&[(0, 9)], &[(0, 5)], &[]),
-            (&[(1, 3), (2, 9)], &[(0, 4)], &[(1, 3), (2, 2)]),
-            (&[(3, 1)], &[(2, 5)], &[(3, 1)]),
-            (&[], &[(2, 2)], &[]),
-            (&[(1, 2), (0, 2), (2, 2)], &[(0, 2), (2, 2)], &[(1, 2)]),
-            (&[(0, 9), (1, 9), (2, 1)], &[(0, 5)], &[(1, 5)]),
-            (&[], &[(2, 1), (1, 4)], &[(0, 4)]),
+            (&[(0, 9)], &[(0, 9)], &[]),
+            (&[(1, 3), (2, 9)], &[(1, 3)], &[(2, 9)]),
+            (&[(0, 25)], &[(0, 10)], &[]),
+            (&[(3, 1)], &[(0, 10)], &[(3, 1)]),
+            (&[], &[(0, 5)], &[]),
+            (&[(0, 15), (1, 15), (2, 1)], &[(0, 10)], &[(1, 10)]),
+            (&[], &[(2, 1), (1, 5)], &[(0, 5)]),
         ];
         let (mut ahead, mut offsets) = (Ahead::new(), BTreeMap::<i32, i64>::new());
         let mut next = BTreeMap::<i32, i64>::new();
@@ -101,7 +101,7 @@ mod tests {
                 ahead.extend(messages.collect());
                 *offset += i64::try_from(*times).unwrap();
             }
-            let turn = ahead.turn(5);
+            let turn = ahead.turn(5, 10);
             let mut taken = [BTreeMap::<i32, usize>::new(), BTreeMap::new()];
             for at in turn.messages.iter().filter_map(Decoded::at) {
                 let expected = next.entry(at.partition).or_default();

@@ -92,11 +92,14 @@ impl<C> Waiting<C> {
     }
 }
 
-/// Deliveries from the poller that may wait for a transaction to end, each of [`poller::GATHERED`] messages at most.
-const WAITING: usize = 8;
+/// Transactions that each of two writers does one after the other before both wait for each other: meanwhile one decides while the
+/// other's flush is waited for.
+const EACH: usize = 2;
+/// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: as many as it takes.
+const WAITING: usize = 16;
 /// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
-/// other: so many, that two transactions at once find partitions of their own.
-const AHEAD: usize = 4;
+/// other: so many, that both writers find partitions of their own.
+const AHEAD: usize = 2 * EACH;
 /// How long leaving the group may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
@@ -252,7 +255,7 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Does one batch of what is read ahead, or two beside each other. All that waits behind comes along: the fuller a batch, the
+    /// Does one batch of what is read ahead, or some by two writers beside each other. All that waits behind comes along: the fuller a batch, the
     /// less a message costs. If it is something else than messages that comes next, all before it is done, and it is returned.
     async fn advance(
         &mut self,
@@ -266,7 +269,7 @@ impl<S: Service> Consumer<S> {
             let at_once = self.ahead.len() >= self.config.batch || next.is_some();
             self.pace.begin(at_once).await;
             self.read_ahead(waiting, &mut next);
-            let Turn { messages, beside } = self.ahead.turn(self.config.batch);
+            let Turn { messages, beside } = self.ahead.turn(self.config.batch, EACH * self.config.batch);
             self.beside = beside;
             self.pace.carries(messages.len());
             self.handle(client, messages).await;
@@ -367,7 +370,7 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Does what it can, what was passed over first, in two transactions if the second writer has partitions; stops or holds the
+    /// Does what it can, what was passed over first, by two writers if the second has partitions; stops or holds the
     /// partitions of what it can't.
     async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
         if self.given_up {
@@ -383,9 +386,10 @@ impl<S: Service> Consumer<S> {
             let (first, first_spans): (Vec<_>, Vec<_>) = apart(first);
             let (second, second_spans): (Vec<_>, Vec<_>) = apart(second);
             let mut positions = self.positions.split_off(&self.beside);
+            let most = self.config.batch;
             let (first_outcomes, second_outcomes) = tokio::join!(
-                self.writer.execute(&first, Some(&mut self.positions), Patience::Endless, false),
-                self.second.execute(&second, Some(&mut positions), Patience::Endless, false),
+                self.writer.execute(&first, most, Some(&mut self.positions), Patience::Endless, false),
+                self.second.execute(&second, most, Some(&mut positions), Patience::Endless, false),
             );
             self.positions.append(positions);
             let units = first.into_iter().chain(second);
