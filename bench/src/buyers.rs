@@ -289,7 +289,7 @@ impl Run {
 
     /// A quantile of the way from due to the goal, in milliseconds.
     pub(crate) fn quantile(&self, quantile: f64) -> f64 {
-        self.outcomes.latencies.value_at_quantile(quantile) as f64 / 1000.0
+        load::ms(&self.outcomes.latencies, quantile)
     }
 }
 

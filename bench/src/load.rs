@@ -82,6 +82,11 @@ pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 120_000_000, 3)?)
 }
 
+/// A quantile of times in microseconds, in milliseconds.
+pub(crate) fn ms(took: &Histogram<u64>, quantile: f64) -> f64 {
+    took.value_at_quantile(quantile) as f64 / 1000.0
+}
+
 fn count(offered: &mut Offered, answered: Result<Option<Duration>, JoinError>) {
     if let Ok(Some(took)) = answered {
         offered.answered += 1;

@@ -11,7 +11,7 @@ use super::Taken;
 use crate::{
     buyers::Buyers,
     callers::Callers,
-    load,
+    load::{self, ms},
     outcomes::Goal,
     rig::{Rig, System, Variant},
     table::Quantity as Q,
@@ -63,10 +63,6 @@ pub(super) async fn commit(rig: &Rig) -> Result<Taken> {
     let floor = Floor::lay(rig).await?;
     let took = one_by_one(rig, async || floor.commit().await).await?;
     Ok(Taken::default().figure(Q::CommitIdle, ms(&took, 0.5)))
-}
-
-fn ms(took: &Histogram<u64>, quantile: f64) -> f64 {
-    took.value_at_quantile(quantile) as f64 / 1000.0
 }
 
 /// As many as the scale says, each timed, in microseconds.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use crate::{
+    load,
     rig::Rig,
     table::Quantity as Q,
     yardstick::{floor::Floor, parts::Parts, pgbench, producer},
@@ -260,8 +261,7 @@ async fn parts(rig: &Rig, known: &Known) -> Result<Taken> {
 
 async fn floor(rig: &Rig) -> Result<Taken> {
     let took = Floor::lay(rig).await?.orders(rig.scale.calls).await?;
-    let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Taken::default().figure(Q::FloorP50, ms(0.5)).figure(Q::FloorP99, ms(0.99)))
+    Ok(Taken::default().figure(Q::FloorP50, load::ms(&took, 0.5)).figure(Q::FloorP99, load::ms(&took, 0.99)))
 }
 
 /// Of each part of a saga, as many times the calls to an idle system.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 
 use super::Taken;
 use crate::{
     buyers::Buyers,
-    load,
+    load::{self, ms},
     outcomes::Goal,
     rig::{Rig, Variant},
     search,
@@ -39,7 +38,7 @@ pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
         .figure(Q::HeldP50, tenth.quantile(0.5))
         .figure(Q::HeldP99, tenth.quantile(0.99))
         .figure(Q::HeldBesideP50, again.quantile(0.5))
-        .figure(Q::FloorBesideP50, beside.value_at_quantile(0.5) as f64 / 1000.0)
+        .figure(Q::FloorBesideP50, ms(&beside, 0.5))
         .tell(&best.run)
         .tell(&tenth)
         .tell(format_args!("{again}, with the floor's steps beside it"));
@@ -84,7 +83,6 @@ pub(super) async fn through_gateway(rig: &Rig, guess: f64) -> Result<Taken> {
         took[way].add(&buyers.run(rate, turn).await?.offered.latencies)?;
     }
     system.stop().await?;
-    let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1000.0;
     let [direct, through] = took;
     let told = format!(
         "{rate:.0}/s, p50 {:.2} ms through and {:.2} ms past it, p99 {:.2} and {:.2} ms",

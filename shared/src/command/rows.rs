@@ -14,7 +14,7 @@ pub fn in_lock_order(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
 }
 
 /// The rows that a batch is about, by key: what most working sets are made of. They stay in the order in which they came: ids
-/// that are made one after the other go into an index one beside the other, for a fraction of what they cost pell-mell.
+/// that are made one after the other go into an index one beside the other, and not all over it.
 #[derive(Debug)]
 pub struct Rows<K, V>(IndexMap<K, Row<V>>);
 

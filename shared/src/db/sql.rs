@@ -55,8 +55,7 @@ impl<S: Fixed, Q> Query for Prepared<S, Q> {
 }
 
 /// Executes the statement `S`, whose values are of these rows, unless there are none. What it inserts is best taken apart in the
-/// list of a SELECT (`SELECT unnest($1), unnest($2)`), row by row: in its FROM, the arrays are made into a table first, which is a
-/// fifth of all that inserting rows of eight columns takes.
+/// list of a SELECT (`SELECT unnest($1), unnest($2)`), row by row: in its FROM, the arrays are made into a table first.
 ///
 /// # Errors
 ///

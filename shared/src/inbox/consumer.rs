@@ -95,7 +95,8 @@ impl<C> Waiting<C> {
 /// Transactions that each of two writers does one after the other before both wait for each other: meanwhile one decides while the
 /// other's flush is waited for.
 const EACH: usize = 2;
-/// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: as many as it takes.
+/// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: about as many as it takes,
+/// of batches as they are by default.
 const WAITING: usize = 16;
 /// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
 /// other: so many, that both writers find partitions of their own.
@@ -255,8 +256,8 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Does one batch of what is read ahead, or some by two writers beside each other. All that waits behind comes along: the fuller a batch, the
-    /// less a message costs. If it is something else than messages that comes next, all before it is done, and it is returned.
+    /// Does one batch of what is read ahead, or some by two writers beside each other. All that waits behind comes along: the
+    /// fuller a batch, the less a message costs. If it is something else than messages that comes next, all before it is done, and it is returned.
     async fn advance(
         &mut self,
         client: &Client<S::Command>,
@@ -370,8 +371,8 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Does what it can, what was passed over first, by two writers if the second has partitions; stops or holds the
-    /// partitions of what it can't.
+    /// Does what it can, what was passed over first, by two writers if the second has partitions; stops or holds the partitions
+    /// of what it can't.
     async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
         if self.given_up {
             return;

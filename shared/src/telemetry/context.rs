@@ -88,7 +88,7 @@ impl TraceContext {
         text.push_str("00");
         for part in [&self.trace_id[..], &self.span_id, &[self.flags]] {
             text.push('-');
-            // By hand: it is written for every event, and the formatter takes four times as long.
+            // By hand: it is written for every event, and the formatter is slow.
             let digits = part.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
             text.extend(digits.map(|digit| DIGITS[usize::from(digit)]));
         }

@@ -63,6 +63,10 @@ async fn two_transactions_are_at_it_while_more_waits_than_one_takes_and_one_else
         assert_eq!(db.offset(partition).await, 1020);
     }
     db.assert_versions_have_no_gap().await;
+    let lane = r#"lane="counter-events""#;
+    let small = metric(&consumer.metrics, &format!(r#"write_batch_units_bucket{{le="128.0",{lane}}}"#)).unwrap();
+    let all = metric(&consumer.metrics, &format!("write_batch_units_count{{{lane}}}")).unwrap();
+    assert_eq!(small, all, "none took more than 100 messages");
     consumer.stop().await;
 }
 
