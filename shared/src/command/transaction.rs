@@ -78,6 +78,10 @@ pub(super) struct Ready<S: Service> {
     loaded: S::Loaded,
     effects: Effects,
     forget: Vec<Claim>,
+    /// Whether nobody hears of it: no caller, and no reader of events. Its flush isn't waited for then, for if it is lost in a crash
+    /// of the server, its offsets are too, and its messages are read again. What depends on it is committed later, and can't be
+    /// flushed without it.
+    unheard: bool,
     /// Whether there is anything that a commit would keep.
     pub(super) dirty: bool,
 }
@@ -107,6 +111,11 @@ impl Fixed for Impatient {
 struct Commit;
 impl Fixed for Commit {
     const SQL: &'static str = "COMMIT";
+}
+
+struct Unflushed;
+impl Fixed for Unflushed {
+    const SQL: &'static str = "SET LOCAL synchronous_commit = off";
 }
 
 struct MoveWriter;
@@ -290,7 +299,8 @@ fn decide<S: Service>(
     });
     let dirty = changed || accepted_claims || !moved.is_empty();
     let forget = void.into_iter().map(|(claim, _)| claim.clone()).collect();
-    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, effects, forget, dirty }))
+    let unheard = work.source.reads.is_some() && effects.outgoing.is_empty();
+    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, effects, forget, unheard, dirty }))
 }
 
 fn state<S: Service>(loaded: &S::Loaded, envelope: &Envelope<S::Command>) -> S::State {
@@ -331,12 +341,14 @@ fn claimed<S: Service>(
 /// it.
 pub(super) async fn commit<S: Service>(conn: &AsyncPgConnection, ready: &Ready<S>) -> QueryResult<()> {
     let forget: Vec<&Claim> = ready.forget.iter().collect();
+    let unflushed = async { if ready.unheard { run::<Unflushed>(conn).await } else { Ok(()) } };
     // After an error the server skips the COMMIT if it came with what failed, and answers it with a rollback if it came later;
     // that error is the result here, for an answer to COMMIT counts only when all before it went well.
     futures_util::try_join!(
         S::save(conn, &ready.loaded),
         claims::forget(conn, &forget),
         outbox::append(conn, &ready.effects.outgoing),
+        unflushed,
         run::<Commit>(conn),
     )?;
     Ok(())

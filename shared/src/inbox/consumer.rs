@@ -74,9 +74,12 @@ pub struct Consumer<S: Service> {
     passed: Vec<Unit<S::Command>>,
     /// Something waits aside.
     locked: Spell,
-    /// The program ends and the database was out of reach: what was not done is left out from here on, and nothing that
-    /// comes after it may be done, or its offset would go past it.
+    /// What was not done is left out from here on, and nothing that comes after it may be done, or its offset would go past it:
+    /// the program ends and the database was out of reach, or all is to be read again.
     given_up: bool,
+    /// The database has lost offsets that it had moved: what lies between was handed over long ago, and only a new client of the
+    /// group reads it again.
+    set_back: bool,
 }
 
 struct Waiting<C> {
@@ -92,12 +95,24 @@ impl<C> Waiting<C> {
     }
 }
 
+/// What one writer does, and the spans of that.
+struct Share<C> {
+    units: Vec<Unit<C>>,
+    spans: Vec<Option<Span>>,
+}
+
+impl<C> Share<C> {
+    fn with_capacity(most: usize) -> Self {
+        Self { units: Vec::with_capacity(most), spans: Vec::with_capacity(most) }
+    }
+}
+
 /// Transactions that each of two writers does one after the other before both wait for each other: meanwhile one decides while the
 /// other's flush is waited for.
-const EACH: usize = 2;
+const EACH: usize = 4;
 /// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: about as many as it takes,
 /// of batches as they are by default.
-const WAITING: usize = 16;
+const WAITING: usize = 32;
 /// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
 /// other: so many, that both writers find partitions of their own.
 const AHEAD: usize = 2 * EACH;
@@ -150,11 +165,21 @@ impl<S: Service> Consumer<S> {
             passed: Vec::new(),
             locked: Spell::default(),
             given_up: false,
+            set_back: false,
         }
     }
 
     /// Consumes until it is told to stop; finishes the transaction that it is at, and leaves the group.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.consume(&stop).await;
+        while self.set_back && !stop.is_cancelled() {
+            self.forget();
+            self.consume(&stop).await;
+        }
+    }
+
+    /// As one member of the group: until it is told to stop, or the database is set back.
+    async fn consume(&mut self, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         // What is polled while a transaction runs waits here, to go into the next one.
         let (told, mut polled) = mpsc::channel(WAITING);
@@ -172,7 +197,7 @@ impl<S: Service> Consumer<S> {
                 Ok(client) => break Arc::new(client),
                 Err(error) => {
                     tracing::error!(group = self.subscription.group, %error, "can't subscribe");
-                    backoff.wait(&stop).await;
+                    backoff.wait(stop).await;
                 }
             }
             if stop.is_cancelled() {
@@ -190,7 +215,7 @@ impl<S: Service> Consumer<S> {
         telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trying = tokio::time::interval_at(Instant::now() + HELD_TRIED_EVERY, HELD_TRIED_EVERY);
         trying.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        while !self.set_back {
             tokio::select! {
                 () = stop.cancelled() => break,
                 next = polled.recv(), if self.ahead.is_empty() => match next {
@@ -291,6 +316,23 @@ impl<S: Service> Consumer<S> {
         }
     }
 
+    /// What it knows of partitions: all begins anew.
+    fn forget(&mut self) {
+        let ours: Vec<i32> = self.positions.all().map(|(partition, _)| partition).collect();
+        for partition in ours {
+            self.metrics.revoked(partition);
+            self.positions.remove(partition);
+        }
+        self.ahead = Ahead::new();
+        self.beside.clear();
+        self.stopped.clear();
+        self.held.clear();
+        self.doomed.clear();
+        self.paused.clear();
+        self.passed.clear();
+        (self.given_up, self.set_back) = (false, false);
+    }
+
     fn assigned(&mut self, client: &Client<S::Command>, assignments: Vec<Assignment>) {
         let group = self.subscription.group;
         for Assignment { partition, next, stopped } in assignments {
@@ -373,28 +415,29 @@ impl<S: Service> Consumer<S> {
 
     /// Does what it can, what was passed over first, by two writers if the second has partitions; stops or holds the partitions
     /// of what it can't.
-    async fn settle(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
+    async fn settle(&mut self, client: &Client<S::Command>, mut waiting: Vec<Waiting<S::Command>>) {
         if self.given_up {
             return;
         }
-        let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
-        let mut waiting: Vec<_> = passed.chain(waiting).collect();
-        while !waiting.is_empty() {
-            let is_beside = |at: &At| self.beside.contains(&at.partition);
-            let (second, first): (Vec<_>, Vec<_>) =
-                waiting.drain(..).partition(|waiting| waiting.unit.at.as_ref().is_some_and(is_beside));
-            let apart = |waiting: Vec<_>| waiting.into_iter().map(|Waiting { unit, span }| (unit, span)).unzip();
-            let (first, first_spans): (Vec<_>, Vec<_>) = apart(first);
-            let (second, second_spans): (Vec<_>, Vec<_>) = apart(second);
+        while !(self.passed.is_empty() && waiting.is_empty()) {
+            let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
+            let all = passed.len() + waiting.len();
+            let (mut first, mut second) = (Share::with_capacity(all), Share::with_capacity(all));
+            for Waiting { unit, span } in passed.chain(waiting.drain(..)) {
+                let beside = unit.at.is_some_and(|at| self.beside.contains(&at.partition));
+                let share = if beside { &mut second } else { &mut first };
+                share.units.push(unit);
+                share.spans.push(span);
+            }
             let mut positions = self.positions.split_off(&self.beside);
             let most = self.config.batch;
             let (first_outcomes, second_outcomes) = tokio::join!(
-                self.writer.execute(&first, most, Some(&mut self.positions), Patience::Endless, false),
-                self.second.execute(&second, most, Some(&mut positions), Patience::Endless, false),
+                self.writer.execute(&first.units, most, Some(&mut self.positions), Patience::Endless, false),
+                self.second.execute(&second.units, most, Some(&mut positions), Patience::Endless, false),
             );
             self.positions.append(positions);
-            let units = first.into_iter().chain(second);
-            let spans = first_spans.into_iter().chain(second_spans);
+            let units = first.units.into_iter().chain(second.units);
+            let spans = first.spans.into_iter().chain(second.spans);
             let outcomes = first_outcomes.into_iter().chain(second_outcomes);
             let mut fenced = BTreeSet::new();
             let mut handled = 0;
@@ -459,7 +502,7 @@ impl<S: Service> Consumer<S> {
             for (partition, next) in self.positions.all() {
                 self.metrics.next(partition, next);
             }
-            if !fenced.is_empty() && !self.read_again(client, &fenced).await {
+            if !fenced.is_empty() && !self.read_again(&fenced).await {
                 self.given_up = true;
                 return;
             }
@@ -470,9 +513,9 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Learns from the database how far others have moved partitions that were thought to be ours. False if the
-    /// program ends first.
-    async fn read_again(&mut self, client: &Client<S::Command>, partitions: &BTreeSet<i32>) -> bool {
+    /// Learns from the database how far others have moved partitions that were thought to be ours. False if there is no going on
+    /// from there: the program ends first, or the database is set back.
+    async fn read_again(&mut self, partitions: &BTreeSet<i32>) -> bool {
         let (group, topic) = self.positions.source();
         let named: Vec<i32> = partitions.iter().copied().collect();
         let mut backoff = Backoff::new();
@@ -483,21 +526,20 @@ impl<S: Service> Consumer<S> {
             };
             match found.await {
                 Ok(found) => {
-                    tracing::info!(group, ?found, "another consumer has moved these offsets");
+                    tracing::info!(group, ?found, "another has moved these offsets");
                     for partition in named {
-                        let believed = self.positions.next(partition);
-                        match (found.get(&partition).map(|stored| stored.next), believed) {
-                            (Some(next), Some(believed)) if next >= believed => self.positions.set(partition, next),
-                            // Revoked meanwhile.
-                            (_, None) => {}
-                            // What lies between was handed over long ago, and is not read again before a restart.
-                            (now, Some(believed)) => {
-                                let why = format!("its offset in the database went back from {believed} to {now:?}");
-                                self.stop(client, partition, believed, &why);
+                        // Or it was revoked meanwhile.
+                        let Some(believed) = self.positions.next(partition) else { continue };
+                        match found.get(&partition).map(|stored| stored.next) {
+                            Some(next) if next >= believed => self.positions.set(partition, next),
+                            now => {
+                                let lost = "an offset in the database went back: all is read again from there";
+                                tracing::warn!(group, partition, believed, ?now, "{lost}");
+                                self.set_back = true;
                             }
                         }
                     }
-                    return true;
+                    return !self.set_back;
                 }
                 Err(error) => tracing::warn!(group, %error, "can't read offsets again yet"),
             }

@@ -50,14 +50,15 @@ impl TraceContext {
     /// Reads a `traceparent` and, if there is one, the `tracestate` beside it. `None` if the former is malformed: the
     /// specification asks to begin a new trace then.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
-        let mut parts = traceparent.split('-');
-        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let [version] = hex(version)?;
+        // By place: all that a version may change comes behind these.
+        let (known, more) = traceparent.split_at_checked(55)?;
+        let [version] = hex(known.get(..2)?)?;
         // Later versions may append fields; version 00 has none, and ff is no version.
-        if version == 0xff || (version == 0 && parts.next().is_some()) {
+        if version == 0xff || !(more.is_empty() || (version != 0 && more.starts_with('-'))) {
             return None;
         }
-        let [flags] = hex(flags)?;
+        let (trace_id, span_id) = (known.get(2..35)?.strip_prefix('-')?, known.get(35..52)?.strip_prefix('-')?);
+        let [flags] = hex(known.get(52..)?.strip_prefix('-')?)?;
         Self::new(hex(trace_id)?, hex(span_id)?, flags & SAMPLED != 0, tracestate)
     }
 

@@ -1,4 +1,4 @@
-//! From Kafka to the database, where somebody else has moved the offset meanwhile.
+//! From Kafka to the database, where somebody else has moved the offset meanwhile, or a crash has.
 
 use std::path::Path;
 
@@ -14,9 +14,10 @@ use crate::support::{Consuming, Db, Topics, add, metric, unknown, until};
 /// The value that the table's own rule forbids.
 const FORBIDDEN: i32 = 999_666;
 
-async fn own_postgres(folder: &Path) -> Postgres {
+async fn own_postgres(folder: &Path, fsync: bool, settings: &[(&str, &str)]) -> Postgres {
     let port = Port::free().unwrap();
-    let config = PostgresConfig { dir: folder.join("postgres"), port, fsync: false, settings: vec![] };
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let config = PostgresConfig { dir: folder.join("postgres"), port, fsync, settings };
     let postgres = Postgres::create(&Tools::from_env().unwrap(), config).await.unwrap();
     postgres.process().start().await.unwrap();
     postgres
@@ -26,7 +27,7 @@ async fn own_postgres(folder: &Path) -> Postgres {
 async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
     let folder =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
-    let postgres = own_postgres(folder.path()).await;
+    let postgres = own_postgres(folder.path(), false, &[]).await;
     let (db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new());
     topics.make_asked().await;
     let consumer = Consuming::start(&db.database, &topics, 1000);
@@ -57,5 +58,57 @@ async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
     assert!(halvings > Some(1.0), "it was one batch: {halvings:?}");
     assert_eq!(db.counter(id).await, Some((15, 16)), "from 5 on, each once");
     stranger.batch_execute("ROLLBACK").await.unwrap();
+    consumer.stop().await;
+}
+
+/// So many messages of 1 each about a counter, on the first partition.
+fn adds(id: CounterId, messages: usize) -> impl Iterator<Item = (i32, String, Vec<u8>)> {
+    (0..messages).map(move |_| (0, id.to_string(), add(id, 1)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_offset_that_went_back_or_away_all_is_read_again() {
+    for (change, again) in [("UPDATE inbox_offsets SET next_offset = 4", 6), ("DELETE FROM inbox_offsets", 10)] {
+        let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
+        topics.make_asked().await;
+        let id = CounterId::new();
+        topics.put(adds(id, 10)).await;
+        let consumer = Consuming::start(&db.database, &topics, 100);
+        until("all so far", async || db.sum().await, |sum| *sum == 10).await;
+        db.sql.batch_execute(change).await.unwrap();
+        topics.put(adds(id, 5)).await;
+        until("the end", async || db.offset(0).await, |next| *next == 15).await;
+        assert_eq!(db.sum().await, 10 + again + 5, "{change}");
+        assert_eq!(consumer.stopped(0), Some(false), "{change}");
+        consumer.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_lost_it() {
+    let folder =
+        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    // Nothing else has the log flushed.
+    let settings = [("wal_writer_delay", "10s"), ("autovacuum", "off")];
+    let postgres = own_postgres(folder.path(), true, &settings).await;
+    let (mut db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new().with_partitions(1));
+    topics.make_asked().await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    let id = CounterId::new();
+    topics.put(adds(id, 10)).await;
+    until("what makes events", async || db.offset(0).await, |next| *next == 10).await;
+    topics.put((0..5).map(|_| (0, id.to_string(), unknown(id)))).await;
+    until("what makes none", async || db.offset(0).await, |next| *next == 15).await;
+    postgres.process().kill().await.unwrap();
+    postgres.process().start().await.unwrap();
+    db.reconnect().await;
+    assert_eq!((db.sum().await, db.offset(0).await), (10, 10), "what makes events was flushed, and nothing else");
+
+    topics.put(adds(id, 5)).await;
+    until("the end", async || db.offset(0).await, |next| *next == 20).await;
+    assert_eq!(db.sum().await, 15, "each once");
+    let polled = metric(&consumer.metrics, r#"inbox_passed_over_total{group="counter-events"}"#);
+    assert_eq!(polled, Some(10.0), "what was lost was read again");
+    db.assert_versions_have_no_gap().await;
     consumer.stop().await;
 }

@@ -95,27 +95,3 @@ async fn nothing_is_left_out_where_a_fault_of_the_database_and_the_end_come_toge
     assert_eq!(db.sum().await, expected, "each message once");
     consumer.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_offset_that_went_back_or_away_stops_its_partition_rather_than_leave_out_what_lies_between() {
-    for change in ["UPDATE inbox_offsets SET next_offset = 4", "DELETE FROM inbox_offsets"] {
-        let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
-        topics.make_asked().await;
-        let id = CounterId::new();
-        topics.put(adds(0, id, 10)).await;
-        let consumer = Consuming::start(&db.database, &topics, 100);
-        until("all so far", async || db.sum().await, |sum| *sum == 10).await;
-        db.sql.batch_execute(change).await.unwrap();
-        topics.put(adds(0, id, 5)).await;
-        until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
-        assert_eq!(db.sum().await, 10, "{change}");
-        consumer.stop().await;
-
-        // Whoever begins anew reads on from where the database is.
-        let next = db.offset(0).await.max(0);
-        let consumer = Consuming::start(&db.database, &topics, 100);
-        until("the rest", async || db.offset(0).await, |next| *next == 15).await;
-        assert_eq!(db.sum().await, 10 + 15 - next, "{change}");
-        consumer.stop().await;
-    }
-}
