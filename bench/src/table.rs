@@ -47,6 +47,10 @@ pub(crate) enum Quantity {
     HeldBesideP50,
     /// Of those steps, p50.
     FloorBesideP50,
+    /// `HeldBesideP50`'s p99.
+    HeldBesideP99,
+    /// `FloorBesideP50`'s.
+    FloorBesideP99,
     /// Orders a second to stock held, all of one ticket.
     OrdersHot,
     /// Orders a second to stock held, spread over ten thousand tickets.
@@ -295,6 +299,7 @@ pub(crate) const ROWS: &[Row] = {
             Milliseconds,
             Told,
         ),
+        row("R6d", "the same, p99", "those, p99", Q::HeldBesideP99, Some(Q::FloorBesideP99), Milliseconds, Told),
         row(
             "R7",
             "orders until stock is held, of one ticket",

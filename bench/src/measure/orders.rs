@@ -39,6 +39,8 @@ pub(super) async fn spread(rig: &Rig, guess: f64) -> Result<Taken> {
         .figure(Q::HeldP99, tenth.quantile(0.99))
         .figure(Q::HeldBesideP50, again.quantile(0.5))
         .figure(Q::FloorBesideP50, ms(&beside, 0.5))
+        .figure(Q::HeldBesideP99, again.quantile(0.99))
+        .figure(Q::FloorBesideP99, ms(&beside, 0.99))
         .tell(&best.run)
         .tell(&tenth)
         .tell(format_args!("{again}, with the floor's steps beside it"));

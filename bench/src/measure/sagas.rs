@@ -83,9 +83,11 @@ pub(super) async fn beside_transaction(rig: &Rig, guess: f64) -> Result<Taken> {
 /// Of a system with so many replicas a service.
 pub(super) async fn replicated(rig: &Rig, quantity: Q, replicas: usize, guess: f64) -> Result<Taken> {
     let system = rig.system(&Variant { replicas, ..Variant::default() }).await?;
-    let best = highest(rig, &system, guess).await?;
+    let Best { run, cost } = highest(rig, &system, guess).await?;
     system.stop().await?;
-    Ok(Taken::default().figure(quantity, best.run.rate).tell(best.run))
+    let mut taken = Taken::default().figure(quantity, run.rate).tell(run);
+    taken.cpu = cost.cpu;
+    Ok(taken)
 }
 
 /// The best rate of this system.

@@ -81,7 +81,7 @@ pub(super) struct Ready<S: Service> {
     /// Whether nobody hears of it: no caller, and no reader of events. Its flush isn't waited for then, for if it is lost in a crash
     /// of the server, its offsets are too, and its messages are read again. What depends on it is committed later, and can't be
     /// flushed without it.
-    unheard: bool,
+    pub(super) unheard: bool,
     /// Whether there is anything that a commit would keep.
     pub(super) dirty: bool,
 }

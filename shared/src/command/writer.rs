@@ -8,7 +8,7 @@ use diesel::{
     result::Error,
     sql_types::{BigInt, Uuid as SqlUuid},
 };
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -54,6 +54,8 @@ pub(crate) struct Writer<S> {
     outcome_unknown: watch::Sender<bool>,
     conn: Option<Conn>,
     row: Option<Row>,
+    /// Whether it has committed what a crash of the server may still take back.
+    unflushed: bool,
     spells: Spells,
     service: PhantomData<fn() -> S>,
 }
@@ -150,6 +152,7 @@ impl<S: Service> Writer<S> {
             outcome_unknown,
             conn,
             row,
+            unflushed: false,
             spells,
             service: PhantomData,
         }
@@ -173,6 +176,37 @@ impl<S: Service> Writer<S> {
     /// Whether the program is to end.
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// Whether it has committed, since this was asked the last time, what a crash of the server may take back.
+    pub(crate) fn take_unflushed(&mut self) -> bool {
+        std::mem::take(&mut self.unflushed)
+    }
+
+    /// Does one statement by itself, between transactions.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the infrastructure, which is logged, or another's lock.
+    pub(crate) async fn alone<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&AsyncPgConnection) -> QueryResult<T>,
+    ) -> Result<T, ()> {
+        self.ready().await?;
+        let Some(conn) = self.conn.as_ref() else { return Err(()) };
+        match statement(conn).await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                if let Some(failed) = self.aborted(error).await {
+                    tracing::warn!(
+                        lane = self.lane,
+                        why = UnitOutcome::<S>::from(failed).why(),
+                        "a statement was not done"
+                    );
+                }
+                Err(())
+            }
+        }
     }
 
     /// Does all units, in as few transactions of at most so many as the database allows, and says what became of each. `positions`
@@ -407,6 +441,7 @@ impl<S: Service> Writer<S> {
             }
         }
         self.row = Some(Row { batch, ..row });
+        self.unflushed |= ready.unheard;
         if ready.events() > 0 {
             self.wake_relay.notify_one();
         }

@@ -77,6 +77,9 @@ pub struct Consumer<S: Service> {
     /// What was not done is left out from here on, and nothing that comes after it may be done, or its offset would go past it:
     /// the program ends and the database was out of reach, or all is to be read again.
     given_up: bool,
+    /// Whether the database may still lose offsets that it has moved: those of transactions whose flush was not waited for, by this
+    /// consumer or by the one that had a partition before.
+    unconfirmed: bool,
     /// The database has lost offsets that it had moved: what lies between was handed over long ago, and only a new client of the
     /// group reads it again.
     set_back: bool,
@@ -165,6 +168,7 @@ impl<S: Service> Consumer<S> {
             passed: Vec::new(),
             locked: Spell::default(),
             given_up: false,
+            unconfirmed: false,
             set_back: false,
         }
     }
@@ -227,6 +231,7 @@ impl<S: Service> Consumer<S> {
                     self.take(&client, Polled::Messages(Vec::new()), &mut polled).await;
                 }
                 _ = telling.tick() => {
+                    self.confirm().await;
                     self.settle(&client, Vec::new()).await;
                     self.tell(&client);
                     if let Some(over) = self.locked.over(std::time::Instant::now()) {
@@ -330,11 +335,12 @@ impl<S: Service> Consumer<S> {
         self.doomed.clear();
         self.paused.clear();
         self.passed.clear();
-        (self.given_up, self.set_back) = (false, false);
+        (self.given_up, self.unconfirmed, self.set_back) = (false, false, false);
     }
 
     fn assigned(&mut self, client: &Client<S::Command>, assignments: Vec<Assignment>) {
         let group = self.subscription.group;
+        self.unconfirmed = true;
         for Assignment { partition, next, stopped } in assignments {
             tracing::info!(group, partition, next, "assigned");
             self.positions.set(partition, next);
@@ -436,6 +442,7 @@ impl<S: Service> Consumer<S> {
                 self.second.execute(&second.units, most, Some(&mut positions), Patience::Endless, false),
             );
             self.positions.append(positions);
+            self.unconfirmed |= self.writer.take_unflushed() | self.second.take_unflushed();
             let units = first.units.into_iter().chain(second.units);
             let spans = first.spans.into_iter().chain(second.spans);
             let outcomes = first_outcomes.into_iter().chain(second_outcomes);
@@ -530,13 +537,10 @@ impl<S: Service> Consumer<S> {
                     for partition in named {
                         // Or it was revoked meanwhile.
                         let Some(believed) = self.positions.next(partition) else { continue };
-                        match found.get(&partition).map(|stored| stored.next) {
-                            Some(next) if next >= believed => self.positions.set(partition, next),
-                            now => {
-                                let lost = "an offset in the database went back: all is read again from there";
-                                tracing::warn!(group, partition, believed, ?now, "{lost}");
-                                self.set_back = true;
-                            }
+                        let next = found.get(&partition).map(|stored| stored.next);
+                        self.compare(partition, believed, next);
+                        if let Some(next) = next.filter(|_| !self.set_back) {
+                            self.positions.set(partition, next);
                         }
                     }
                     return !self.set_back;
@@ -547,6 +551,38 @@ impl<S: Service> Consumer<S> {
                 return false;
             }
             backoff.wait(self.writer.stop()).await;
+        }
+    }
+
+    /// Has the database flush what it was not waited for, and say that it still has all of that: a crash may have taken some back,
+    /// of partitions in which nothing comes any more. A fault is for the next time.
+    async fn confirm(&mut self) {
+        if !self.unconfirmed || self.given_up {
+            return;
+        }
+        let (group, topic) = self.positions.source();
+        let held: Vec<(i32, i64)> = self.positions.all().collect();
+        let partitions: Vec<i32> = held.iter().map(|(partition, _)| *partition).collect();
+        let flushed = self.writer.alone(async |conn| offsets::flush(conn, group, topic, &partitions).await).await;
+        if let Ok(found) = flushed {
+            self.unconfirmed = false;
+            held.into_iter()
+                .for_each(|(partition, believed)| self.compare(partition, believed, found.get(&partition).copied()));
+        }
+    }
+
+    /// What the database says of a partition. If it has gone back, there is nothing to go on from.
+    fn compare(&mut self, partition: i32, believed: i64, found: Option<i64>) {
+        if found.is_none_or(|found| found < believed) {
+            let group = self.subscription.group;
+            tracing::warn!(
+                group,
+                partition,
+                believed,
+                ?found,
+                "an offset in the database went back: it is read again from there"
+            );
+            (self.given_up, self.set_back) = (true, true);
         }
     }
 
