@@ -117,6 +117,11 @@ impl Fixed for Register {
     const SQL: &'static str = "INSERT INTO writers (id, batch) VALUES ($1, 0)";
 }
 
+struct Touch;
+impl Fixed for Touch {
+    const SQL: &'static str = "UPDATE writers SET moved_at = now() WHERE id = $1";
+}
+
 struct Resolve;
 impl Fixed for Resolve {
     const SQL: &'static str = "SELECT batch FROM writers WHERE id = $1 FOR UPDATE";
@@ -183,26 +188,31 @@ impl<S: Service> Writer<S> {
         std::mem::take(&mut self.unflushed)
     }
 
-    /// Does one statement by itself, between transactions.
+    /// What this reads, once the server has flushed it, which no crash takes back then.
     ///
     /// # Errors
     ///
-    /// A fault of the infrastructure, which is logged, or another's lock.
-    pub(crate) async fn alone<T>(
+    /// A fault of the infrastructure, or another's lock; it is logged.
+    pub(crate) async fn read_flushed<T>(
         &mut self,
-        statement: impl AsyncFnOnce(&AsyncPgConnection) -> QueryResult<T>,
+        read: impl AsyncFnOnce(&AsyncPgConnection) -> QueryResult<T>,
     ) -> Result<T, ()> {
-        self.ready().await?;
+        let row = self.ready().await?;
         let Some(conn) = self.conn.as_ref() else { return Err(()) };
-        match statement(conn).await {
-            Ok(done) => Ok(done),
+        // Whatever could be read lies before this in the log. Of its own row: it waits for nobody.
+        let flushed = async {
+            let found = read(conn).await?;
+            match Prepared::<Touch, _>::with(|sql| sql.bind::<SqlUuid, _>(row.id)).execute(&mut &**conn).await? {
+                1 => Ok(found),
+                _ => Err(Error::NotFound),
+            }
+        };
+        match flushed.await {
+            Ok(found) => Ok(found),
             Err(error) => {
                 if let Some(failed) = self.aborted(error).await {
-                    tracing::warn!(
-                        lane = self.lane,
-                        why = UnitOutcome::<S>::from(failed).why(),
-                        "a statement was not done"
-                    );
+                    let why = UnitOutcome::<S>::from(failed).why();
+                    tracing::warn!(lane = self.lane, why, "what was committed can't be flushed yet");
                 }
                 Err(())
             }

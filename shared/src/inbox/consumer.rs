@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use diesel_async::AsyncPgConnection;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer as _},
@@ -121,7 +122,8 @@ const WAITING: usize = 32;
 const AHEAD: usize = 2 * EACH;
 /// How long leaving the group may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How often brokers are told how far the group has come: for the tools that watch lag, nothing else.
+/// How often what was not waited for is flushed, and brokers are told how far the group has come: that is for the tools that
+/// watch lag, nothing else.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often what waits aside is tried again: an attempt costs all others up to `lock_timeout`.
 const HELD_TRIED_EVERY: Duration = Duration::from_secs(2);
@@ -541,6 +543,9 @@ impl<S: Service> Consumer<S> {
                         self.compare(partition, believed, next);
                         if let Some(next) = next.filter(|_| !self.set_back) {
                             self.positions.set(partition, next);
+                            self.metrics.next(partition, next);
+                            // By another, who may not have waited for a flush.
+                            self.unconfirmed = true;
                         }
                     }
                     return !self.set_back;
@@ -563,11 +568,12 @@ impl<S: Service> Consumer<S> {
         let (group, topic) = self.positions.source();
         let held: Vec<(i32, i64)> = self.positions.all().collect();
         let partitions: Vec<i32> = held.iter().map(|(partition, _)| *partition).collect();
-        let flushed = self.writer.alone(async |conn| offsets::flush(conn, group, topic, &partitions).await).await;
-        if let Ok(found) = flushed {
+        let read = async |conn: &AsyncPgConnection| offsets::find(conn, group, topic, &partitions).await;
+        if let Ok(found) = self.writer.read_flushed(read).await {
             self.unconfirmed = false;
-            held.into_iter()
-                .for_each(|(partition, believed)| self.compare(partition, believed, found.get(&partition).copied()));
+            for (partition, believed) in held {
+                self.compare(partition, believed, found.get(&partition).map(|stored| stored.next));
+            }
         }
     }
 
@@ -582,6 +588,7 @@ impl<S: Service> Consumer<S> {
                 ?found,
                 "an offset in the database went back: it is read again from there"
             );
+            self.metrics.set_back();
             (self.given_up, self.set_back) = (true, true);
         }
     }

@@ -26,6 +26,7 @@ pub struct InboxMetrics {
     handled: Family<ByGroup, Counter>,
     passed_over: Family<ByGroup, Counter>,
     fenced: Family<ByGroup, Counter>,
+    set_back: Family<ByGroup, Counter>,
     assigned: Family<ByPartition, Gauge>,
     stopped: Family<ByPartition, Gauge>,
     next: Family<ByPartition, Gauge>,
@@ -49,6 +50,11 @@ impl InboxMetrics {
             fenced: metrics.register(
                 "inbox_fenced",
                 "Messages not committed because another consumer had moved their partition's offset: looked at again",
+                Family::default(),
+            ),
+            set_back: metrics.register(
+                "inbox_set_back",
+                "Offsets that went back in the database, or away: what lies between is read again",
                 Family::default(),
             ),
             assigned: metrics.register(
@@ -81,6 +87,7 @@ impl InboxMetrics {
             handled: self.handled.get_or_create_owned(&by),
             passed_over: self.passed_over.get_or_create_owned(&by),
             fenced: self.fenced.get_or_create_owned(&by),
+            set_back: self.set_back.get_or_create_owned(&by),
             partitions: Partitions { group, families: self.clone(), known: HashMap::new() },
         }
     }
@@ -96,6 +103,7 @@ pub(super) struct GroupMetrics {
     handled: Counter,
     pub(super) passed_over: Counter,
     fenced: Counter,
+    set_back: Counter,
     partitions: Partitions,
 }
 
@@ -106,6 +114,10 @@ impl GroupMetrics {
 
     pub(super) fn fenced(&self) {
         self.fenced.inc();
+    }
+
+    pub(super) fn set_back(&self) {
+        self.set_back.inc();
     }
 
     pub(super) fn assigned(&mut self, partition: i32, next: i64) {

@@ -28,15 +28,6 @@ impl Fixed for Begin {
         ON CONFLICT DO NOTHING";
 }
 
-struct Flush;
-impl Fixed for Flush {
-    // It changes nothing, but is committed behind all that was before, and flushed with that.
-    const SQL: &'static str = "\
-        UPDATE inbox_offsets SET next_offset = next_offset \
-        WHERE consumer_group = $1 AND topic = $2 AND partition = ANY ($3) \
-        RETURNING partition, next_offset AS next, NULL::timestamptz AS written";
-}
-
 /// How far a group has come on a partition.
 #[derive(Clone, Copy, Debug, diesel::QueryableByName)]
 pub(super) struct StoredOffset {
@@ -63,21 +54,6 @@ pub(super) async fn find(
     .load(&mut &*conn)
     .await?;
     Ok(rows.into_iter().map(|stored| (stored.partition, stored)).collect())
-}
-
-/// The next offsets of those partitions that the group has ever read, which no crash takes back from here on.
-pub(super) async fn flush(
-    conn: &AsyncPgConnection,
-    group: &str,
-    topic: &str,
-    partitions: &[i32],
-) -> QueryResult<HashMap<i32, i64>> {
-    let rows: Vec<StoredOffset> = Prepared::<Flush, _>::with(|sql| {
-        sql.bind::<Text, _>(group).bind::<Text, _>(topic).bind::<Array<Integer>, _>(partitions)
-    })
-    .load(&mut &*conn)
-    .await?;
-    Ok(rows.into_iter().map(|stored| (stored.partition, stored.next)).collect())
 }
 
 /// Where a group begins to read a partition, unless it has before.

@@ -8,6 +8,10 @@ use local::{
     postgres::{Postgres, PostgresConfig},
     tools::Tools,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::support::{Consuming, Db, Topics, add, metric, unknown, until};
 
@@ -88,18 +92,17 @@ async fn from_an_offset_that_went_back_or_away_all_is_read_again() {
 async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_lost_it() {
     let folder =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
-    // Nothing else has the log flushed.
-    let settings = [("wal_writer_delay", "10s"), ("autovacuum", "off")];
-    let postgres = own_postgres(folder.path(), true, &settings).await;
+    let postgres = own_postgres(folder.path(), true, &[("autovacuum", "off")]).await;
     let (mut db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new().with_partitions(1));
     topics.make_asked().await;
-    // What has offsets flushed without moving them.
-    let confirming = "\
+    // No flush that the consumer asks for by itself.
+    let refusing = "\
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
             $$BEGIN RAISE EXCEPTION 'not yet' USING ERRCODE = 'check_violation'; END$$; \
-        CREATE TRIGGER refuse BEFORE UPDATE ON inbox_offsets FOR EACH ROW \
-            WHEN (NEW.next_offset = OLD.next_offset) EXECUTE FUNCTION refuse()";
-    db.sql.batch_execute(confirming).await.unwrap();
+        CREATE TRIGGER refuse BEFORE UPDATE ON writers FOR EACH ROW \
+            WHEN (NEW.batch = OLD.batch) EXECUTE FUNCTION refuse()";
+    db.sql.batch_execute(refusing).await.unwrap();
+    pause_what_flushes(&db).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     let id = CounterId::new();
     topics.put(adds(id, 10)).await;
@@ -112,13 +115,45 @@ async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_
     assert_eq!((db.sum().await, db.offset(0).await), (10, 10), "what makes events was flushed, and nothing else");
 
     // Nothing comes that would meet the fence.
-    db.sql.batch_execute("DROP TRIGGER refuse ON inbox_offsets").await.unwrap();
+    pause_what_flushes(&db).await;
+    db.sql.batch_execute("DROP TRIGGER refuse ON writers").await.unwrap();
     until("what was lost", async || db.offset(0).await, |next| *next == 15).await;
-    let polled = metric(&consumer.metrics, r#"inbox_passed_over_total{group="counter-events"}"#);
-    assert_eq!(polled, Some(10.0), "it was read again");
+    let count = |name| metric(&consumer.metrics, &format!(r#"{name}{{group="counter-events"}}"#));
+    assert_eq!((count("inbox_set_back_total"), count("inbox_passed_over_total")), (Some(1.0), Some(10.0)));
+    let written = db.number("SELECT pg_current_wal_insert_lsn() - '0/0'").await;
+    let flushed = async || db.number("SELECT pg_current_wal_flush_lsn() - '0/0'").await;
+    until("it to be flushed", flushed, |flushed| *flushed >= written).await;
     topics.put(adds(id, 5)).await;
     until("the end", async || db.offset(0).await, |next| *next == 20).await;
     assert_eq!(db.sum().await, 15, "each once");
     db.assert_versions_have_no_gap().await;
+    consumer.stop().await;
+    postgres.process().kill().await.unwrap();
+}
+
+/// From here on nothing flushes a server's log but what waits for that.
+async fn pause_what_flushes(db: &Db) {
+    let background = "SELECT pid FROM pg_stat_activity \
+                      WHERE backend_type IN ('walwriter', 'background writer', 'checkpointer')";
+    for row in db.sql.query(background, &[]).await.unwrap() {
+        kill(Pid::from_raw(row.get(0)), Signal::SIGSTOP).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_has_moved_may_be_lost_too() {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
+    topics.make_asked().await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    // By this it has a row.
+    let confirmed = async || db.number("SELECT count(*) FROM writers").await;
+    until("the consumer to have looked what it begins with", confirmed, |rows| *rows == 1).await;
+    db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 5").await.unwrap();
+    topics.put(adds(CounterId::new(), 5)).await;
+    until("the fence", async || consumer.next(0), |next| *next == Some(5)).await;
+    assert_eq!(db.sum().await, 0, "the other has done them");
+    db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 0").await.unwrap();
+    until("all of them", async || db.offset(0).await, |next| *next == 5).await;
+    assert_eq!(db.sum().await, 5);
     consumer.stop().await;
 }
