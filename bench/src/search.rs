@@ -25,6 +25,9 @@ pub(crate) struct Best {
 const NEAR: f64 = 1.06;
 /// The first step away from the guess; each further one is larger.
 const STEP: f64 = 1.1;
+/// What a fresh system is warmed up by, as a share of the guess: its groups still share out their partitions, and its caches are
+/// cold.
+const WARM: f64 = 0.5;
 /// A search that hasn't come to an end by then began at a wrong guess.
 const TRIES: usize = 24;
 
@@ -37,6 +40,8 @@ const TRIES: usize = 24;
 pub(crate) async fn highest(system: &System<'_>, buyers: &Buyers, guess: f64, lasts: Duration) -> Result<Best> {
     let (mut best, mut too_high): (Option<Best>, Option<f64>) = (None, None);
     let (mut rate, mut step) = (guess, STEP);
+    buyers.run(guess * WARM, lasts).await?;
+    buyers.rest().await?;
     for _ in 0..TRIES {
         let (before, lost) = (Meter::read(system).await?, meter::lost_spans(system).await?);
         let run = buyers.run(rate, lasts).await?;
