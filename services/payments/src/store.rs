@@ -27,22 +27,32 @@ use crate::{
     schema::{accounts, payments},
 };
 
-/// What a batch is about: accounts, each with all its payments.
+/// What a batch is about: orders, and all payments of each.
 pub struct Loaded {
-    accounts: Rows<OrderId, Account>,
-    /// The accounts as they are stored: what didn't change is not written.
-    stored: HashMap<OrderId, Account>,
+    orders: Rows<OrderId, Order>,
+    /// Each with whose it is.
+    payments: Rows<PaymentId, (OrderId, Payment)>,
+    /// Those of each order, the oldest first.
+    of: HashMap<OrderId, Vec<PaymentId>>,
 }
 
 impl WorkingSet<Payments> for Loaded {
     fn state(&self, command: &Command) -> Option<Account> {
-        self.accounts.get(command.order()).cloned()
+        let order = self.orders.get(command.order())?.clone();
+        let ids = self.of.get(&order.id).into_iter().flatten();
+        let payments = ids.filter_map(|id| self.payments.get(*id)).map(|(_, payment)| payment.clone()).collect();
+        Some(Account { order, payments })
     }
 
-    fn replace(&mut self, command: &Command, state: Option<Account>) {
-        if let Some(account) = state {
-            self.accounts.put(command.order(), account);
+    fn replace(&mut self, _: &Command, state: Option<Account>) {
+        let Some(Account { order, payments }) = state else { return };
+        for payment in payments {
+            if self.payments.get(payment.id).is_none() {
+                self.of.entry(order.id).or_default().push(payment.id);
+            }
+            self.payments.put(payment.id, (order.id, payment));
         }
+        self.orders.put(order.id, order);
     }
 }
 
@@ -71,42 +81,32 @@ impl Store for Payments {
             .select(PaymentRow::as_select())
             .load(&mut &*conn);
         let (roots, children) = futures_util::try_join!(roots, children)?;
-        let mut stored: HashMap<OrderId, Account> = HashMap::with_capacity(roots.len());
-        for root in roots {
-            let account = Account::try_from(root)?;
-            stored.insert(account.order.id, account);
-        }
+        let orders: Vec<Order> = roots.into_iter().map(Order::try_from).collect::<Result<_, _>>()?;
+        let (mut payments, mut of) = (Vec::with_capacity(children.len()), HashMap::<_, Vec<_>>::new());
         for child in children {
             let order = OrderId::from_uuid(child.order_id);
             let payment = Payment::try_from(child)?;
-            if let Some(account) = stored.get_mut(&order) {
-                account.payments.push(payment);
-            }
+            of.entry(order).or_default().push(payment.id);
+            payments.push((payment.id, (order, payment)));
         }
-        Ok(Loaded { accounts: Rows::new(stored.clone()), stored })
+        Ok(Loaded {
+            orders: Rows::new(orders.into_iter().map(|order| (order.id, order))),
+            payments: Rows::new(payments),
+            of,
+        })
     }
 
     async fn save(conn: &AsyncPgConnection, loaded: &Loaded) -> QueryResult<()> {
-        let (made, known) = (loaded.accounts.inserted(), loaded.accounts.updated());
-        let before = |account: &Account| loaded.stored.get(&account.order.id);
-        let heard: Vec<&Account> =
-            known.iter().copied().filter(|now| before(now).is_none_or(|before| before.order != now.order)).collect();
-        let (mut opened, mut changed) = (Vec::new(), Vec::new());
-        for account in made.iter().chain(&known) {
-            for payment in &account.payments {
-                match before(account).and_then(|before| before.payment(payment.id)) {
-                    None => opened.push((&account.order, payment)),
-                    Some(before) if before != payment => changed.push((&account.order, payment)),
-                    Some(_) => {}
-                }
-            }
-        }
+        let (heard, changed) = (loaded.orders.inserted(), loaded.orders.updated());
+        let (begun, asked) = (loaded.payments.inserted(), loaded.payments.updated());
+        let begun: Vec<(&Order, &Payment)> =
+            begun.into_iter().filter_map(|(order, payment)| Some((loaded.orders.get(*order)?, payment))).collect();
         // Updates first: a payment that fails in this batch has to leave `payments_one_an_order` before the next one enters it.
         futures_util::try_join!(
-            insert_accounts(conn, &made),
-            update_accounts(conn, &heard),
-            update_payments(conn, &changed),
-            insert_payments(conn, &opened)
+            insert_accounts(conn, &heard),
+            update_accounts(conn, &changed),
+            update_payments(conn, &asked),
+            insert_payments(conn, &begun)
         )?;
         Ok(())
     }
@@ -121,17 +121,16 @@ impl Fixed for InsertAccounts {
             unnest($8)";
 }
 
-async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
-    let orders = || rows.iter().map(|row| &row.order);
+async fn insert_accounts(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
     write_rows::<InsertAccounts, _>(conn, rows, |sql| {
-        sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(orders().map(|order| order.user.as_str()).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(orders().map(|order| order.total.currency_code()).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(orders().map(|order| order.total.minor_units()).collect::<Vec<_>>())
-            .bind::<Array<SmallInt>, _>(orders().map(|order| order_code(order.status)).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(orders().map(|order| order.trace.traceparent()).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Text>>, _>(orders().map(|order| order.trace.tracestate()).collect::<Vec<_>>())
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|order| order.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|order| order.user.as_str()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|order| order.total.currency_code()).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|order| order.total.minor_units()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|order| order_code(order.status)).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|order| order.version.as_i64()).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(rows.iter().map(|order| order.trace.traceparent()).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|order| order.trace.tracestate()).collect::<Vec<_>>())
     })
     .await
 }
@@ -144,12 +143,11 @@ impl Fixed for UpdateAccounts {
         WHERE accounts.order_id = now.order_id";
 }
 
-async fn update_accounts(conn: &AsyncPgConnection, rows: &[&Account]) -> QueryResult<()> {
-    let orders = || rows.iter().map(|row| &row.order);
+async fn update_accounts(conn: &AsyncPgConnection, rows: &[&Order]) -> QueryResult<()> {
     write_rows::<UpdateAccounts, _>(conn, rows, |sql| {
-        sql.bind::<Array<SqlUuid>, _>(orders().map(|order| order.id.uuid()).collect::<Vec<_>>())
-            .bind::<Array<SmallInt>, _>(orders().map(|order| order_code(order.status)).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(orders().map(|order| order.version.as_i64()).collect::<Vec<_>>())
+        sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|order| order.id.uuid()).collect::<Vec<_>>())
+            .bind::<Array<SmallInt>, _>(rows.iter().map(|order| order_code(order.status)).collect::<Vec<_>>())
+            .bind::<Array<BigInt>, _>(rows.iter().map(|order| order.version.as_i64()).collect::<Vec<_>>())
     })
     .await
 }
@@ -200,7 +198,7 @@ impl Fixed for UpdatePayments {
         WHERE payments.id = now.id";
 }
 
-async fn update_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) -> QueryResult<()> {
+async fn update_payments(conn: &AsyncPgConnection, rows: &[&(OrderId, Payment)]) -> QueryResult<()> {
     write_rows::<UpdatePayments, _>(conn, rows, |sql| {
         sql.bind::<Array<SqlUuid>, _>(rows.iter().map(|(_, row)| row.id.uuid()).collect::<Vec<_>>())
             .bind::<Array<SmallInt>, _>(rows.iter().map(|(_, row)| status_code(&row.status).0).collect::<Vec<_>>())
@@ -330,7 +328,7 @@ pub(crate) async fn list(
 }
 
 fn read((payment, account): (PaymentRow, AccountRow)) -> Result<(Order, Payment), Corrupt> {
-    Ok((Account::try_from(account)?.order, payment.try_into()?))
+    Ok((account.try_into()?, payment.try_into()?))
 }
 
 #[derive(Queryable, Selectable)]
@@ -346,12 +344,11 @@ struct AccountRow {
     tracestate: Option<String>,
 }
 
-/// Without its payments.
-impl TryFrom<AccountRow> for Account {
+impl TryFrom<AccountRow> for Order {
     type Error = Corrupt;
 
     fn try_from(row: AccountRow) -> Result<Self, Corrupt> {
-        let order = Order {
+        Ok(Self {
             id: OrderId::from_uuid(row.order_id),
             user: UserId::from_stored(&row.user_id),
             total: Money::from_code(&row.currency, row.total).map_err(|_| Corrupt("accounts.currency"))?,
@@ -359,8 +356,7 @@ impl TryFrom<AccountRow> for Account {
             version: Version::from_i64(row.order_version),
             trace: TraceContext::parse(&row.traceparent, row.tracestate.as_deref())
                 .ok_or(Corrupt("accounts.traceparent"))?,
-        };
-        Ok(Self { order, payments: Vec::new() })
+        })
     }
 }
 
