@@ -289,7 +289,8 @@ impl<S: Service> Consumer<S> {
     }
 
     /// Does one batch of what is read ahead, or some by two writers beside each other. All that waits behind comes along: the
-    /// fuller a batch, the less a message costs. If it is something else than messages that comes next, all before it is done, and it is returned.
+    /// fuller a batch, the less a message costs. If it is something else than messages that comes next, all before it is done,
+    /// and it is returned.
     async fn advance(
         &mut self,
         client: &Client<S::Command>,
@@ -323,20 +324,12 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// What it knows of partitions: all begins anew.
+    /// All begins anew, with a client that has paused nothing.
     fn forget(&mut self) {
         let ours: Vec<i32> = self.positions.all().map(|(partition, _)| partition).collect();
-        for partition in ours {
-            self.metrics.revoked(partition);
-            self.positions.remove(partition);
-        }
+        ours.into_iter().for_each(|partition| self.let_go(partition));
         self.ahead = Ahead::new();
-        self.beside.clear();
-        self.stopped.clear();
-        self.held.clear();
-        self.doomed.clear();
         self.paused.clear();
-        self.passed.clear();
         (self.given_up, self.unconfirmed, self.set_back) = (false, false, false);
     }
 
@@ -363,13 +356,18 @@ impl<S: Service> Consumer<S> {
         self.tell(client);
         for partition in partitions {
             tracing::info!(group = self.subscription.group, partition, "revoked");
-            self.positions.remove(*partition);
-            self.forget_passed(*partition);
-            self.stopped.remove(partition);
-            self.held.remove(partition);
-            self.doomed.remove(partition);
-            self.metrics.revoked(*partition);
+            self.let_go(*partition);
         }
+    }
+
+    /// A partition is ours no longer, nor is what was known of it.
+    fn let_go(&mut self, partition: i32) {
+        self.positions.remove(partition);
+        self.forget_passed(partition);
+        self.stopped.remove(&partition);
+        self.held.remove(&partition);
+        self.doomed.remove(&partition);
+        self.metrics.revoked(partition);
     }
 
     /// What was passed over is read again by whoever has the partition now.
@@ -559,8 +557,8 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Has the database flush what it was not waited for, and say that it still has all of that: a crash may have taken some back,
-    /// of partitions in which nothing comes any more. A fault is for the next time.
+    /// Has the database flush what was not waited for, and say that it still has all of that: a crash may have taken some back,
+    /// of partitions in which nothing comes any more. After a fault the next time will do.
     async fn confirm(&mut self) {
         if !self.unconfirmed || self.given_up {
             return;

@@ -15,6 +15,8 @@ pub struct TraceContext {
     state: Option<Box<str>>,
 }
 
+/// Bytes of a `traceparent` of version 00: two digits, 32, 16 and 2, with a dash between.
+const TRACEPARENT_BYTES: usize = 55;
 /// Somebody along the way is recording this trace.
 const SAMPLED: u8 = 1;
 /// What the specification asks every system to carry at least.
@@ -51,7 +53,7 @@ impl TraceContext {
     /// specification asks to begin a new trace then.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         // By place: all that a version may change comes behind these.
-        let (known, more) = traceparent.split_at_checked(55)?;
+        let (known, more) = traceparent.split_at_checked(TRACEPARENT_BYTES)?;
         let [version] = hex(known.get(..2)?)?;
         // Later versions may append fields; version 00 has none, and ff is no version.
         if version == 0xff || !(more.is_empty() || (version != 0 && more.starts_with('-'))) {
@@ -85,7 +87,7 @@ impl TraceContext {
     /// The header `traceparent`: 55 bytes of ASCII.
     pub fn traceparent(&self) -> String {
         const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-        let mut text = String::with_capacity(55);
+        let mut text = String::with_capacity(TRACEPARENT_BYTES);
         text.push_str("00");
         for part in [&self.trace_id[..], &self.span_id, &[self.flags]] {
             text.push('-');
@@ -150,6 +152,11 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7_01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-0",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert_eq!(TraceContext::parse(text, None), None, "{text}");

@@ -1,37 +1,19 @@
 //! From Kafka to the database, where somebody else has moved the offset meanwhile, or a crash has.
 
-use std::path::Path;
-
 use engine_tests::domain::CounterId;
-use local::{
-    ports::Port,
-    postgres::{Postgres, PostgresConfig},
-    tools::Tools,
-};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use crate::support::{Consuming, Db, Topics, add, metric, unknown, until};
+use crate::support::{Consuming, Db, Topics, add, adds, metric, own_postgres, unknown, until};
 
 /// The value that the table's own rule forbids.
 const FORBIDDEN: i32 = 999_666;
 
-async fn own_postgres(folder: &Path, fsync: bool, settings: &[(&str, &str)]) -> Postgres {
-    let port = Port::free().unwrap();
-    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let config = PostgresConfig { dir: folder.join("postgres"), port, fsync, settings };
-    let postgres = Postgres::create(&Tools::from_env().unwrap(), config).await.unwrap();
-    postgres.process().start().await.unwrap();
-    postgres
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
-    let folder =
-        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
-    let postgres = own_postgres(folder.path(), false, &[]).await;
+    let (_folder, postgres) = own_postgres(false, &[]).await;
     let (db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new());
     topics.make_asked().await;
     let consumer = Consuming::start(&db.database, &topics, 1000);
@@ -65,22 +47,17 @@ async fn what_lies_behind_a_fenced_message_in_its_batch_is_done_after_it() {
     consumer.stop().await;
 }
 
-/// So many messages of 1 each about a counter, on the first partition.
-fn adds(id: CounterId, messages: usize) -> impl Iterator<Item = (i32, String, Vec<u8>)> {
-    (0..messages).map(move |_| (0, id.to_string(), add(id, 1)))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn from_an_offset_that_went_back_or_away_all_is_read_again() {
     for (change, again) in [("UPDATE inbox_offsets SET next_offset = 4", 6), ("DELETE FROM inbox_offsets", 10)] {
         let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
         topics.make_asked().await;
         let id = CounterId::new();
-        topics.put(adds(id, 10)).await;
+        topics.put(adds(0, id, 10)).await;
         let consumer = Consuming::start(&db.database, &topics, 100);
         until("all so far", async || db.sum().await, |sum| *sum == 10).await;
         db.sql.batch_execute(change).await.unwrap();
-        topics.put(adds(id, 5)).await;
+        topics.put(adds(0, id, 5)).await;
         until("the end", async || db.offset(0).await, |next| *next == 15).await;
         assert_eq!(db.sum().await, 10 + again + 5, "{change}");
         assert_eq!(consumer.stopped(0), Some(false), "{change}");
@@ -90,9 +67,7 @@ async fn from_an_offset_that_went_back_or_away_all_is_read_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_lost_it() {
-    let folder =
-        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
-    let postgres = own_postgres(folder.path(), true, &[("autovacuum", "off")]).await;
+    let (_folder, postgres) = own_postgres(true, &[("autovacuum", "off")]).await;
     let (mut db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new().with_partitions(1));
     topics.make_asked().await;
     // No flush that the consumer asks for by itself.
@@ -105,7 +80,7 @@ async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_
     pause_what_flushes(&db).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     let id = CounterId::new();
-    topics.put(adds(id, 10)).await;
+    topics.put(adds(0, id, 10)).await;
     until("what makes events", async || db.offset(0).await, |next| *next == 10).await;
     topics.put((0..5).map(|_| (0, id.to_string(), unknown(id)))).await;
     until("what makes none", async || db.offset(0).await, |next| *next == 15).await;
@@ -123,7 +98,7 @@ async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_
     let written = db.number("SELECT pg_current_wal_insert_lsn() - '0/0'").await;
     let flushed = async || db.number("SELECT pg_current_wal_flush_lsn() - '0/0'").await;
     until("it to be flushed", flushed, |flushed| *flushed >= written).await;
-    topics.put(adds(id, 5)).await;
+    topics.put(adds(0, id, 5)).await;
     until("the end", async || db.offset(0).await, |next| *next == 20).await;
     assert_eq!(db.sum().await, 15, "each once");
     db.assert_versions_have_no_gap().await;
@@ -145,11 +120,11 @@ async fn what_another_has_moved_may_be_lost_too() {
     let (db, topics) = (Db::new().await, Topics::new().with_partitions(1));
     topics.make_asked().await;
     let consumer = Consuming::start(&db.database, &topics, 100);
-    // By this it has a row.
+    // The first thing it does is to look, for which its writer has to have a row.
     let confirmed = async || db.number("SELECT count(*) FROM writers").await;
     until("the consumer to have looked what it begins with", confirmed, |rows| *rows == 1).await;
     db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 5").await.unwrap();
-    topics.put(adds(CounterId::new(), 5)).await;
+    topics.put(adds(0, CounterId::new(), 5)).await;
     until("the fence", async || consumer.next(0), |next| *next == Some(5)).await;
     assert_eq!(db.sum().await, 0, "the other has done them");
     db.sql.batch_execute("UPDATE inbox_offsets SET next_offset = 0").await.unwrap();

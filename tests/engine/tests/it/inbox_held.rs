@@ -3,12 +3,7 @@
 
 use engine_tests::domain::CounterId;
 
-use crate::support::{Consuming, Db, Topics, add, lock, metric, unknown, until};
-
-/// So many messages of 1 each about a counter.
-fn adds(partition: i32, id: CounterId, messages: usize) -> impl Iterator<Item = (i32, String, Vec<u8>)> {
-    (0..messages).map(move |_| (partition, id.to_string(), add(id, 1)))
-}
+use crate::support::{Consuming, Db, Topics, adds, lock, metric, unknown, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is_done() {

@@ -1,21 +1,18 @@
 //! Commits whose answer is lost, connections that are cut, servers that go away: effects are there once, and callers
 //! are told the truth.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use engine_tests::domain::CounterId;
-use local::{
-    ports::Port,
-    postgres::{Postgres, PostgresConfig},
-    tools::Tools,
-};
 use shared::{
     command::{Done, Failure},
     db::Database,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Answer, Db, Proxy, Writing, awaited, create, increment, lock, metric, until, within};
+use crate::support::{
+    Answer, Db, Proxy, Writing, awaited, create, increment, lock, metric, own_postgres, until, within,
+};
 
 /// What callers were told.
 #[derive(Default, Debug)]
@@ -130,9 +127,7 @@ async fn sessions_that_the_server_ends_lose_nothing_and_repeat_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_is_killed_and_comes_back_has_all_that_was_acknowledged() {
-    let folder =
-        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
-    let postgres = own_postgres(folder.path()).await;
+    let (_folder, postgres) = own_postgres(true, &[]).await;
     let mut db = Db::on(&postgres.url("postgres")).await;
     let writing = Writing::on(&db.database);
     let id = CounterId::new();
@@ -157,15 +152,6 @@ async fn a_postgres_that_is_killed_and_comes_back_has_all_that_was_acknowledged(
     db.reconnect().await;
     assert_true(&db, id, &told).await;
     writing.stop().await;
-}
-
-async fn own_postgres(folder: &Path) -> Postgres {
-    let tools = Tools::from_env().unwrap();
-    let config =
-        PostgresConfig { dir: folder.join("postgres"), port: Port::free().unwrap(), fsync: true, settings: vec![] };
-    let postgres = Postgres::create(&tools, config).await.unwrap();
-    postgres.process().start().await.unwrap();
-    postgres
 }
 
 #[tokio::test(flavor = "multi_thread")]

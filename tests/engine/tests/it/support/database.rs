@@ -1,8 +1,16 @@
 //! A database of a test's own.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
 use engine_tests::domain::CounterId;
-use local::session::Session;
+use local::{
+    ports::Port,
+    postgres::{Postgres, PostgresConfig},
+    session::Session,
+    tools::Tools,
+};
 use shared::db::{self, Database};
+use tempfile::TempDir;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -10,6 +18,17 @@ use uuid::Uuid;
 #[allow(clippy::disallowed_methods, reason = "no service's setting: where the servers of this test run are")]
 pub fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run this by `local with-servers`"))
+}
+
+/// A server of the test's own, with settings that win over the usual ones, and the folder in which it is.
+pub async fn own_postgres(fsync: bool, settings: &[(&str, &str)]) -> (TempDir, Postgres) {
+    // Postgres isn't root, whoever runs the tests.
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let config = PostgresConfig { dir: folder.path().join("postgres"), port: Port::free().unwrap(), fsync, settings };
+    let postgres = Postgres::create(&Tools::from_env().unwrap(), config).await.unwrap();
+    postgres.process().start().await.unwrap();
+    (folder, postgres)
 }
 
 /// A database, up to date, with a session of the superuser's to look into it.

@@ -195,6 +195,11 @@ pub fn add(id: CounterId, by: i32) -> Vec<u8> {
     CounterCommand { counter_id: id.to_string(), change: Some(Change::Add(AddAsked { by })) }.encode_to_vec()
 }
 
+/// So many messages of 1 each about a counter.
+pub fn adds(partition: i32, id: CounterId, messages: usize) -> impl Iterator<Item = (i32, String, Vec<u8>)> {
+    (0..messages).map(move |_| (partition, id.to_string(), add(id, 1)))
+}
+
 /// A message whose change nobody here knows.
 pub fn unknown(id: CounterId) -> Vec<u8> {
     CounterCommand { counter_id: id.to_string(), change: None }.encode_to_vec()

@@ -9,8 +9,8 @@ mod process;
 mod proxy;
 mod random;
 
-pub use database::{Db, lock};
-pub use kafka::{Topics, add, first_appearances, own_kafka, unknown, versions_by_key};
+pub use database::{Db, lock, own_postgres};
+pub use kafka::{Topics, add, adds, first_appearances, own_kafka, unknown, versions_by_key};
 pub use parts::{Answer, Consuming, Relaying, Writing, firing, metric};
 pub use process::Replica;
 pub use proxy::Proxy;
