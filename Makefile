@@ -1,4 +1,4 @@
-# The local stack, as the README and CI use it. `make help` says what there is.
+# What is run by hand and by CI: the local stack, checks, tests, measurements. `make help` says what there is.
 
 LOCAL := cargo run --quiet --release --package local --
 

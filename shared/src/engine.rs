@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use crate::{
     backoff::Backoff,
     command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
-    config::{CommonConfig, DatabaseConfig},
+    config::{CommonConfig, DatabaseConfig, LimitsConfig},
     db::{self, Conn, Database, Fixed, OldestTransaction, Pool, Prepared},
     feed::{self, Feed, FeedMetrics, Tail},
     grpc::{self, BindError, Health, ServeError, Server, Verifier},
@@ -234,7 +234,8 @@ impl<S: Service> Engine<S> {
     /// Lets callers watch what this service's topic tells: states, as `read` finds them in its messages.
     #[must_use]
     pub fn with_feed<T: Clone + Send + Sync + 'static>(mut self, read: feed::Read<T>) -> (Self, Feed<T>) {
-        let feed = Feed::new(self.config.limits.watches, FeedMetrics::new(&self.metrics));
+        let LimitsConfig { watches, watches_per_user, .. } = self.config.limits;
+        let feed = Feed::new(watches, watches_per_user, FeedMetrics::new(&self.metrics));
         let tail = Tail::new(self.kafka.clone(), self.plan.topic, read, feed.clone());
         self.background.push(("the feed", Box::new(|stop| Box::pin(tail.run(stop)))));
         (self, feed)

@@ -15,7 +15,7 @@ use crate::{
 const SINGLE_ROW: Script = Script { name: "single_row", text: include_str!("../../sql/single_row.sql"), each: 1.0 };
 /// A whole saga, a transaction a step.
 const SAGA: Script = Script { name: "saga", text: include_str!("../../sql/saga.sql"), each: 1.0 };
-/// A hundred sagas, a statement a table.
+/// A hundred sagas, a statement per table.
 const SAGA_BATCHED: Script =
     Script { name: "saga_batched", text: include_str!("../../sql/saga_batched.sql"), each: 100.0 };
 /// Five hundred events' effects.

@@ -28,6 +28,7 @@ pub(crate) fn listener(config: &Config, api: &Api) -> Value {
         "address": socket(&config.address.ip().to_string(), config.address.port()),
         // One socket for all threads: with one each, the few connections of gRPC clients could all end up with the same thread.
         "enable_reuse_port": false,
+        "socket_options": keepalive(),
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "filter_chains": [{ "filters": [extension(
             "envoy.filters.network.http_connection_manager",
@@ -35,6 +36,26 @@ pub(crate) fn listener(config: &Config, api: &Api) -> Value {
             connections(config, api),
         )] }],
     })
+}
+
+/// A connection whose client has gone without a word ends within a minute and a half, and with it the watch that it may hold: of
+/// HTTP/1.1, whose connections have no pings of their own. Options of the listening socket, which Linux hands on to each connection.
+fn keepalive() -> Value {
+    /// `SOL_SOCKET` and `IPPROTO_TCP`.
+    const LEVELS: (u8, u8) = (1, 6);
+    const SO_KEEPALIVE: u8 = 9;
+    const TCP_KEEPIDLE: u8 = 4;
+    const TCP_KEEPINTVL: u8 = 5;
+    const TCP_KEEPCNT: u8 = 6;
+    let (socket, tcp) = LEVELS;
+    let option = |level: u8, name: u8, value: u8| json!({ "level": level, "name": name, "int_value": value });
+    json!([
+        option(socket, SO_KEEPALIVE, 1),
+        // In seconds, as the next is.
+        option(tcp, TCP_KEEPIDLE, 60),
+        option(tcp, TCP_KEEPINTVL, 10),
+        option(tcp, TCP_KEEPCNT, 3),
+    ])
 }
 
 fn connections(config: &Config, api: &Api) -> Value {

@@ -4,7 +4,8 @@
 //! - [`stack`] is a whole system: servers, services, keys; [`service`] has the list of the services;
 //! - [`postgres`] and [`kafka`] are the two servers, [`throwaway`] both of them for a test run;
 //! - [`sandbox`] is the payment provider of our own, [`gateway`] the edge, [`jaeger`] where traces go, [`prometheus`] metrics;
-//! - [`process`] is any of these as a child process, of which nothing is left when this process ends;
+//! - [`process`] is any of these as a child process, of which nothing is left when this process ends; [`spawn`] begins one;
+//! - [`session`] is a connection to a Postgres; [`progress`] is what whoever waits at a terminal is told;
 //! - [`keys`] signs tokens that the services accept, and others;
 //! - [`tools`] finds the programs, and fetches what is missing;
 //! - [`ports`] gives ports that nobody else has; [`wait`] waits for conditions, [`ready`] asks servers for theirs;

@@ -1,5 +1,5 @@
-//! The system's own processes: which there are, and what each gets to run. In: a name. Out: its ports, its database, its variables. This
-//! list is the only one; a new service is a line here.
+//! The system's own processes: which there are, and what each gets to run. In: a name. Out: its ports, its database, its variables. A
+//! new service is a line here; CONTRIBUTING.md, "Add a service", names whatever else lists them.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,8 @@
 //! The rules of orders, pure: how an order comes to be, moves on, and ends.
 //!
-//! What this service holds of tickets is a copy that lags. It refuses early only what can't turn back (withdrawn) or is
-//! cheap to try again (sold out); it never grants, for tickets alone decides on stock and price.
+//! What this service holds of tickets is a copy that lags. It refuses early what can't turn back (withdrawn), what is cheap to
+//! try again (sold out, or not heard of yet) and what can't be counted (a total that overflows); it never grants, for tickets
+//! alone decides on stock and price.
 
 use std::time::Duration;
 
@@ -134,8 +135,8 @@ pub enum Command {
     Paid(OrderId),
     /// It was not paid in time.
     Expire(OrderId),
-    /// A ticket was heard of.
-    See(Ticket),
+    /// A ticket was heard of, and perhaps is newer than the copy of it.
+    CopyTicket(Ticket),
 }
 
 /// A buyer's order.
@@ -167,7 +168,7 @@ impl Command {
             | Self::Rejected(id, _)
             | Self::Paid(id)
             | Self::Expire(id) => Some(*id),
-            Self::See(_) => None,
+            Self::CopyTicket(_) => None,
         }
     }
 
@@ -175,7 +176,7 @@ impl Command {
     pub fn ticket(&self) -> Option<TicketId> {
         match self {
             Self::Create(Create { ticket, .. }) => Some(*ticket),
-            Self::See(ticket) => Some(ticket.id),
+            Self::CopyTicket(ticket) => Some(ticket.id),
             _ => None,
         }
     }
@@ -203,8 +204,8 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// A ticket is newer than the copy of it.
-    Seen(Ticket),
+    /// The copy of a ticket is this from now on.
+    TicketCopied(Ticket),
 }
 
 /// Why a command is not done.
@@ -295,9 +296,9 @@ impl Domain for Orders {
                 Status::Created | Status::AwaitingPayment => vec![cancelled(Reason::Expired, now)],
                 Status::Completed | Status::Cancelled(_) => vec![],
             }),
-            Command::See(ticket) => Ok(match &state.ticket {
+            Command::CopyTicket(ticket) => Ok(match &state.ticket {
                 Some(copy) if copy.version >= ticket.version => vec![],
-                _ => vec![Event::Seen(ticket.clone())],
+                _ => vec![Event::TicketCopied(ticket.clone())],
             }),
         }
     }
@@ -308,7 +309,7 @@ impl Domain for Orders {
             Event::AwaitingPayment { at } => move_to(&mut state, Status::AwaitingPayment, *at),
             Event::Completed { at } => move_to(&mut state, Status::Completed, *at),
             Event::Cancelled { reason, at } => move_to(&mut state, Status::Cancelled(*reason), *at),
-            Event::Seen(ticket) => state.ticket = Some(ticket.clone()),
+            Event::TicketCopied(ticket) => state.ticket = Some(ticket.clone()),
         }
         state
     }

@@ -27,7 +27,7 @@ pub fn react_to_tickets(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undecod
     let event = TicketEvent::decode(delivery.payload)?;
     let mut commands = Vec::with_capacity(2);
     if let Some(ticket) = &event.ticket {
-        commands.push(Command::See(Ticket {
+        commands.push(Command::CopyTicket(Ticket {
             id: wire::id("ticket_id", &event.ticket_id)?,
             title: ticket.title.clone(),
             price: wire::money("price", ticket.price.as_ref().map(Money::parts))?,
@@ -97,7 +97,7 @@ impl Publish for Orders {
             }
             Event::Completed { .. } => ("order.completed", Change::Completed(api::OrderCompleted {})),
             Event::Cancelled { .. } => ("order.cancelled", Change::Cancelled(api::OrderCancelled {})),
-            Event::Seen(_) => return None,
+            Event::TicketCopied(_) => return None,
         };
         let order = state.order.as_ref()?;
         let payload = OrderEvent {
@@ -120,7 +120,7 @@ impl Publish for Orders {
         let (outcome, at) = match event {
             Event::Completed { at } => ("completed", at),
             Event::Cancelled { reason, at } => (outcome(*reason), at),
-            Event::Created(_) | Event::AwaitingPayment { .. } | Event::Seen(_) => return None,
+            Event::Created(_) | Event::AwaitingPayment { .. } | Event::TicketCopied(_) => return None,
         };
         Some(Milestone::new(outcome, order.created_at, *at))
     }

@@ -67,6 +67,7 @@ impl OrderService for Api {
         if let (Some(quantity), Some(Some(unit_price))) = (quantity, unit_price)
             && unit_price.times(quantity).is_none()
         {
+            // The rules say so, too; here it is told with all other faults.
             let FieldFault { field, description } = total_too_large();
             fields.fault(field, description);
         }
@@ -88,8 +89,8 @@ impl OrderService for Api {
         };
         let envelope = || Envelope::new(Command::Create(create.clone()), call.trace.clone()).with_claim(claim.clone());
         // A ticket that its seller has just listed may not have been heard of here yet.
-        let unheard = |refusal: &Refusal| matches!(refusal, Refusal::TicketUnknown);
-        let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await;
+        let not_heard_yet = |refusal: &Refusal| matches!(refusal, Refusal::TicketUnknown);
+        let done = self.lane.submit_when_heard(envelope, call.deadline.into_std(), not_heard_yet).await;
         Ok(Response::new(CreateOrderResponse { order: Some(self.answer(done).await?) }))
     }
 
@@ -153,7 +154,7 @@ impl OrderService for Api {
         let user = call.caller.sees().cloned();
         // Whose it is doesn't change, so that this is asked once.
         find(&self.pool, id, user.as_ref()).await?;
-        let watch = self.feed.watch(&id.to_string()).map_err(Fault::from)?;
+        let watch = self.feed.watch(&id.to_string(), &call.caller.user).map_err(Fault::from)?;
         let pool = self.pool.clone();
         let read = move || {
             let pool = pool.clone();

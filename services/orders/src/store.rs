@@ -38,9 +38,9 @@ impl WorkingSet<Orders> for Loaded {
     }
 
     fn replace(&mut self, command: &Command, state: State) {
-        // `See` alone changes the copy of a ticket; `Create` reads it, and changes the order.
+        // `CopyTicket` alone changes the copy of a ticket; `Create` reads it, and changes the order.
         match command {
-            Command::See(_) => {
+            Command::CopyTicket(_) => {
                 if let Some(ticket) = state.ticket {
                     self.tickets.put(ticket.id, ticket);
                 }
@@ -59,7 +59,7 @@ impl Store for Orders {
 
     fn root(command: &Command) -> Uuid {
         match command {
-            Command::See(ticket) => ticket.id.uuid(),
+            Command::CopyTicket(ticket) => ticket.id.uuid(),
             Command::Create(create) => create.id.uuid(),
             Command::Cancel { id, .. }
             | Command::Reserved(id)
@@ -70,7 +70,7 @@ impl Store for Orders {
     }
 
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {
-        // What is being made now has no row to lock.
+        // What is being made now has no row to lock. (Nor is there anything to doubt, as in what `begins`: its id is fresh.)
         let existing = commands.iter().filter(|command| !matches!(command, Command::Create(_)));
         let ids = in_lock_order(existing.filter_map(|command| command.order()).map(OrderId::uuid));
         let copies = in_lock_order(commands.iter().filter_map(|command| command.ticket()).map(TicketId::uuid));

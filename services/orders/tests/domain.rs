@@ -74,7 +74,7 @@ fn after(state: &State, command: &Command) -> State {
 }
 
 #[test]
-fn an_order_is_refused_early_only_for_what_cannot_turn_back_or_is_cheap_to_try_again() {
+fn an_order_is_refused_early_only_for_what_cannot_turn_back_is_cheap_to_try_again_or_cannot_be_counted() {
     type Case = (&'static str, Option<Ticket>, fn(&mut Create), Result<usize, Refusal>);
     let table: [Case; 8] = [
         ("as seen", Some(ticket()), |_| {}, Ok(1)),
@@ -97,6 +97,13 @@ fn an_order_is_refused_early_only_for_what_cannot_turn_back_or_is_cheap_to_try_a
         let state = State { order: None, ticket };
         assert_eq!(decide(&state, &Command::Create(create)).map(|events| events.len()), expected, "{case}");
     }
+}
+
+#[test]
+fn an_order_that_is_placed_is_not_placed_again() {
+    let (state, id) = state(Status::AwaitingPayment);
+    let again = Create { id, ..create(&ticket()) };
+    assert_eq!(decide(&state, &Command::Create(again)), Ok(vec![]));
 }
 
 #[test]
@@ -163,11 +170,11 @@ fn a_copy_of_a_ticket_only_gets_newer() {
     let state = State { order: None, ticket: Some(copy.clone()) };
     for (version, newer) in [(3, false), (4, false), (5, true)] {
         let seen = Ticket { version: Version::from_i64(version), available: 1, ..copy.clone() };
-        let held = after(&state, &Command::See(seen.clone())).ticket.unwrap();
+        let held = after(&state, &Command::CopyTicket(seen.clone())).ticket.unwrap();
         assert_eq!(held == seen, newer, "version {version}");
     }
     let seen = ticket();
-    assert_eq!(after(&State::default(), &Command::See(seen.clone())).ticket, Some(seen));
+    assert_eq!(after(&State::default(), &Command::CopyTicket(seen.clone())).ticket, Some(seen));
 }
 
 #[test]

@@ -149,8 +149,8 @@ impl Calls {
 /// What is asked of this service.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// An order was heard of.
-    See(Order),
+    /// An order was heard of, and perhaps is newer than the copy of it.
+    CopyOrder(Order),
     /// A buyer pays.
     Pay {
         /// The payment's id to be.
@@ -214,7 +214,7 @@ impl Command {
     /// The order whose account it is about.
     pub fn order(&self) -> OrderId {
         match self {
-            Self::See(order) => order.id,
+            Self::CopyOrder(order) => order.id,
             Self::Pay { order, .. } | Self::Ask { order, .. } | Self::Heard { order, .. } => *order,
         }
     }
@@ -222,7 +222,7 @@ impl Command {
     /// The payment that it is about, if it is about one.
     pub fn payment(&self) -> Option<PaymentId> {
         match self {
-            Self::See(_) => None,
+            Self::CopyOrder(_) => None,
             Self::Pay { id, .. } => Some(*id),
             Self::Ask { payment, .. } | Self::Heard { payment, .. } => Some(*payment),
         }
@@ -232,8 +232,8 @@ impl Command {
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// An order is newer than the copy of it.
-    Seen(Order),
+    /// The copy of an order is this from now on.
+    OrderCopied(Order),
     /// A charge has begun.
     Created(Payment),
     /// The money was taken.
@@ -324,7 +324,7 @@ impl Domain for Payments {
 
     fn decide(state: &Option<Account>, command: &Command, now: Timestamp) -> Result<Vec<Event>, Refusal> {
         match command {
-            Command::See(order) => Ok(see(state.as_ref(), order, now)),
+            Command::CopyOrder(order) => Ok(copy_order(state.as_ref(), order, now)),
             Command::Pay { id, user, method, provider, .. } => {
                 let account = state.as_ref().filter(|account| account.order.user == *user).ok_or(Refusal::NotFound)?;
                 if account.payment(*id).is_some() {
@@ -357,12 +357,12 @@ impl Domain for Payments {
     fn apply(state: Option<Account>, event: &Event) -> Option<Account> {
         let Some(mut account) = state else {
             return match event {
-                Event::Seen(order) => Some(Account { order: order.clone(), payments: Vec::new() }),
+                Event::OrderCopied(order) => Some(Account { order: order.clone(), payments: Vec::new() }),
                 _ => None,
             };
         };
         match event {
-            Event::Seen(order) => {
+            Event::OrderCopied(order) => {
                 // Its story began where it was heard of first.
                 let trace = account.order.trace;
                 account.order = Order { trace, ..order.clone() };
@@ -422,9 +422,9 @@ impl Account {
 
 /// An order was heard of. An older version doesn't replace the copy. Whether money goes back is decided every time, from the
 /// account: a late or repeated message still begins a refund that is missing.
-fn see(account: Option<&Account>, order: &Order, now: Timestamp) -> Vec<Event> {
+fn copy_order(account: Option<&Account>, order: &Order, now: Timestamp) -> Vec<Event> {
     let newer = account.is_none_or(|account| account.order.version < order.version);
-    let mut events: Vec<Event> = newer.then(|| Event::Seen(order.clone())).into_iter().collect();
+    let mut events: Vec<Event> = newer.then(|| Event::OrderCopied(order.clone())).into_iter().collect();
     if let Some(account) = account {
         let status = if newer { order.status } else { account.order.status };
         if status == OrderStatus::Cancelled {

@@ -31,7 +31,7 @@ pub fn react_to_orders(delivery: &Delivery<'_>) -> Result<Vec<Command>, Undecoda
         // A state of a later version, in which nothing is to be paid and nothing is known to go back.
         WireStatus::Unspecified => return Ok(vec![]),
     };
-    Ok(vec![Command::See(Order {
+    Ok(vec![Command::CopyOrder(Order {
         id: wire::id("order_id", &event.order_id)?,
         user: UserId::from_stored(&order.user_id),
         total: wire::money("total_price", order.total_price.as_ref().map(Money::parts))?,
@@ -55,7 +55,7 @@ impl Publish for Payments {
             Event::Refunded { payment, .. } => {
                 ("payment.refunded", Change::Refunded(api::PaymentRefunded {}), *payment)
             }
-            Event::Seen(_) | Event::Called { .. } => return None,
+            Event::OrderCopied(_) | Event::Called { .. } => return None,
         };
         let account = state.as_ref()?;
         let key = account.order.id.to_string();
@@ -80,7 +80,7 @@ impl Publish for Payments {
             Event::Failed { payment, at, .. } => ("failed", payment, at),
             Event::RefundStarted { payment, at } => ("refund_started", payment, at),
             Event::Refunded { payment, at } => ("refunded", payment, at),
-            Event::Created(_) | Event::Seen(_) | Event::Called { .. } => return None,
+            Event::Created(_) | Event::OrderCopied(_) | Event::Called { .. } => return None,
         };
         let payment = state.as_ref()?.payment(*id)?;
         Some(Milestone::new(outcome, payment.created_at, *at))

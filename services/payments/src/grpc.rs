@@ -111,8 +111,8 @@ impl<P: Provider> PaymentService for Api<P> {
         let paying = async move {
             let envelope = || Envelope::new(command.clone(), call.trace.clone()).with_claim(claim.clone());
             // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
-            let unheard = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
-            Ok(match lane.submit_when_heard(envelope, call.deadline.into_std(), unheard).await? {
+            let not_heard_yet = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
+            Ok(match lane.submit_when_heard(envelope, call.deadline.into_std(), not_heard_yet).await? {
                 Done::Now(state) => Done::Now(ask(&asking, &state, &command, &call, until).await.or(state)),
                 before @ Done::Before(_) => before,
             })
@@ -146,10 +146,11 @@ impl<P: Provider> PaymentService for Api<P> {
     ) -> Result<Response<ListPaymentsResponse>, Status> {
         let call = Call::of(&request)?;
         let request = request.into_inner();
-        let named = request.order_id.as_deref();
-        let listing = Listing::new("ListPayments", &call.caller.user).filter("order_id", named);
+        // An id is the same in either case, and so is the list of its payments.
+        let named = request.order_id.as_deref().map(str::to_ascii_lowercase);
+        let listing = Listing::new("ListPayments", &call.caller.user).filter("order_id", named.as_deref());
         let mut fields = Fields::new();
-        let order = fields.optional_id("order_id", named);
+        let order = fields.optional_id("order_id", named.as_deref());
         let page = fields.page(&listing, request.page_size, &request.page_token);
         let (order, page) = fields.finish(|| Some((order?, page?)))?;
 

@@ -64,7 +64,7 @@ impl Store for Payments {
     }
 
     fn begins(command: &Command) -> bool {
-        matches!(command, Command::See(order) if order.version == Version::FIRST)
+        matches!(command, Command::CopyOrder(order) if order.version == Version::FIRST)
     }
 
     async fn load(conn: &AsyncPgConnection, commands: &[&Command]) -> QueryResult<Loaded> {

@@ -176,7 +176,7 @@ fn money_for_an_order_that_ended_goes_back_once_whichever_is_heard_first() {
     // The charge first.
     let paid = account(OrderStatus::AwaitingPayment, &[Status::Succeeded]);
     let ended = Order { status: OrderStatus::Cancelled, version: Version::from_i64(3), ..paid.order.clone() };
-    let refunding = after(&paid, &Command::See(ended.clone()));
+    let refunding = after(&paid, &Command::CopyOrder(ended.clone()));
     assert_eq!(refunding.payments.first().unwrap().status, Status::RefundPending);
     assert_eq!(refunding.payments.first().unwrap().calls.next, now(), "it is asked for at once");
     // The end first.
@@ -184,9 +184,9 @@ fn money_for_an_order_that_ended_goes_back_once_whichever_is_heard_first() {
     let charged = hear(&ending, Answer::Charged { reference: "pi_1".to_owned() });
     assert_eq!(after(&ending, &charged).payments.first().unwrap().status, Status::RefundPending);
     // Heard again, and again.
-    assert_eq!(after(&refunding, &Command::See(ended.clone())), refunding);
+    assert_eq!(after(&refunding, &Command::CopyOrder(ended.clone())), refunding);
     let refunded = after(&refunding, &hear(&refunding, Answer::Refunded));
-    assert_eq!(after(&refunded, &Command::See(ended)), refunded);
+    assert_eq!(after(&refunded, &Command::CopyOrder(ended)), refunded);
 }
 
 #[test]
@@ -195,16 +195,16 @@ fn what_cost_nothing_goes_back_without_a_provider() {
     free.order.total = Money::new(Currency::USD, 0);
     let paid = after(&free, &pay(&free, &bob()));
     let ended = Order { status: OrderStatus::Cancelled, version: Version::from_i64(3), ..paid.order.clone() };
-    let returned = after(&paid, &Command::See(ended.clone()));
+    let returned = after(&paid, &Command::CopyOrder(ended.clone()));
     assert_eq!(returned.payments.first().unwrap().status, Status::Refunded);
-    assert_eq!(after(&returned, &Command::See(ended)), returned, "once");
+    assert_eq!(after(&returned, &Command::CopyOrder(ended)), returned, "once");
 }
 
 #[test]
 fn a_stale_copy_changes_nothing_and_hides_nothing() {
     let paid = account(OrderStatus::Cancelled, &[Status::Succeeded]);
     let stale = Order { status: OrderStatus::AwaitingPayment, version: Version::from_i64(1), ..paid.order.clone() };
-    let seen = after(&paid, &Command::See(stale));
+    let seen = after(&paid, &Command::CopyOrder(stale));
     assert_eq!(seen.order, paid.order, "the copy is newer");
     assert_eq!(seen.payments.first().unwrap().status, Status::RefundPending, "and what it says is done");
 }

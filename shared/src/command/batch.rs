@@ -26,7 +26,7 @@ pub(super) struct Effects {
 
 /// What the rules say to one command.
 pub(super) enum Verdict<S: Service> {
-    /// Decided and applied; the messages it leads to are among those given back.
+    /// Decided and applied; what it leads to has been added to the effects.
     Accepted {
         changed: bool,
     },
@@ -37,7 +37,7 @@ pub(super) enum Verdict<S: Service> {
 
 /// Decides one command on the states in memory and applies what it leads to. On anything but acceptance nothing has
 /// changed.
-pub(super) fn decide<S: Service>(
+pub(super) fn decide_one<S: Service>(
     loaded: &mut S::Loaded,
     envelope: &Envelope<S::Command>,
     topic: &'static str,

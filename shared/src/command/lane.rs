@@ -25,7 +25,7 @@ use crate::{backoff::Pauses, db::Database, pace::Pace};
 pub struct LaneConfig {
     /// Commands that may wait, at least 1; one more is refused.
     pub queue: usize,
-    /// Commands a transaction, at least 1.
+    /// Commands per transaction, at least 1.
     pub batch: usize,
     /// The least time from one transaction's beginning to the next one's, unless it is full.
     pub pace: Duration,
@@ -248,13 +248,13 @@ impl<S: Service> Lane<S> {
         &self,
         envelope: impl Fn() -> Envelope<S::Command>,
         deadline: std::time::Instant,
-        unheard: impl Fn(&S::Refusal) -> bool,
+        not_heard_yet: impl Fn(&S::Refusal) -> bool,
     ) -> Answer<S> {
         let last = (std::time::Instant::now() + HEARING).min(deadline.checked_sub(LAST_TRY).unwrap_or(deadline));
         let mut pauses = Pauses::until(last.into());
         loop {
             let outcome = self.submit(envelope(), deadline).await;
-            let again = matches!(&outcome, Err(Failure::Refused(refusal)) if unheard(refusal));
+            let again = matches!(&outcome, Err(Failure::Refused(refusal)) if not_heard_yet(refusal));
             if !again || !pauses.pause().await {
                 return outcome;
             }
@@ -344,7 +344,7 @@ struct Worker<S: Service> {
     again: Vec<Pending<S>>,
     writer: Writer<S>,
     patience: Patience,
-    /// Commands a transaction.
+    /// Commands per transaction.
     most: usize,
     pace: Pace,
     /// `None`: this is the worker of what went aside.
@@ -363,6 +363,7 @@ impl<S: Service> Worker<S> {
                 locked |= self.answer(unit, asker, outcome);
             }
             if locked {
+                self.writer.measured().queued(self.waiting.len() + self.again.len());
                 // Each try has waited for its lock already. No longer: others may have come, whose locks are free by now.
                 let _ = tokio::time::timeout(LOCKED_PAUSE, self.stop.cancelled()).await;
             }

@@ -74,7 +74,7 @@ impl CommandMetrics {
             queued: metrics.register("write_queue_commands", "Commands waiting to be written", Family::default()),
             batch: metrics.register(
                 "write_batch_units",
-                "Commands or messages a transaction",
+                "Commands or messages per transaction",
                 Family::new_with_constructor(units as fn() -> Histogram),
             ),
             events: metrics.register("write_events", "Events appended to the outbox", by_lane()),

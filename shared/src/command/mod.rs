@@ -6,7 +6,7 @@
 //! ```text
 //! begin → move the writer's row → move offsets → claim request ids → lock roots, load what hangs under them
 //!       → decide and apply, one by one, in memory
-//!       → save, a statement a table → append events to the outbox → commit → answer
+//!       → save, a statement per table → append events to the outbox → commit → answer
 //! ```
 //!
 //! Two round trips: one up to the decision, one from there to the commit. This is the only place that opens a

@@ -68,8 +68,8 @@ pub(crate) struct Move {
 pub(super) enum Decided<S: Service> {
     /// To be committed.
     Ready(Box<Ready<S>>),
-    /// Units that a message brought and that can't be done: by index, with what became of them.
-    Impossible(Vec<(usize, UnitOutcome<S>)>),
+    /// A unit that a message brought can't be done: its index, and what became of it. What lies behind it is not decided.
+    Impossible(usize, UnitOutcome<S>),
 }
 
 pub(super) struct Ready<S: Service> {
@@ -81,7 +81,7 @@ pub(super) struct Ready<S: Service> {
     /// Whether nobody hears of it: no caller, and no reader of events. Its flush isn't waited for then, for if it is lost in a crash
     /// of the server, its offsets are too, and its messages are read again. What depends on it is committed later, and can't be
     /// flushed without it.
-    pub(super) unheard: bool,
+    pub(super) unobserved: bool,
     /// Whether there is anything that a commit would keep.
     pub(super) dirty: bool,
 }
@@ -213,7 +213,7 @@ pub(super) async fn begin<S: Service>(
         claims::claim(conn, &wanted),
         S::load(conn, &commands),
     )?;
-    Ok(decide(work, &moved, &claims, loaded))
+    Ok(decide_units(work, &moved, &claims, loaded))
 }
 
 /// The beginning of a transaction about what is due: what was claimed, with what it is about.
@@ -232,75 +232,94 @@ pub(super) async fn claim_due<S: Timed>(
 
 /// The decision in that transaction.
 pub(super) fn decide_due<S: Timed>(work: &Work<'_, S::Command>, loaded: S::Loaded) -> Decided<S> {
-    decide(work, &[], &Claims::default(), loaded)
+    decide_units(work, &[], &Claims::default(), loaded)
 }
 
 /// Decides every unit whose partition is still ours and whose request was not done before.
-fn decide<S: Service>(
+fn decide_units<S: Service>(
     work: &Work<'_, S::Command>,
     moved: &[i32],
     claims: &Claims,
-    mut loaded: S::Loaded,
+    loaded: S::Loaded,
 ) -> Decided<S> {
-    let mut ready = Vec::with_capacity(work.units.len());
-    let mut impossible = Vec::new();
-    let mut halted = Vec::new();
-    let mut effects = Effects::default();
-    let mut void: Vec<(&Claim, Void<S>)> = Vec::new();
-    let mut changed = false;
+    let (publishes, answers) = (work.source.publishes, work.answers);
+    let mut deciding = Deciding::<S> {
+        claims,
+        publishes,
+        answers,
+        loaded,
+        effects: Effects::default(),
+        void: Vec::new(),
+        changed: false,
+    };
+    let mut outcomes = Vec::with_capacity(work.units.len());
     for (index, unit) in work.units.iter().enumerate() {
         let outcome = match unit.at {
             Some(at) if !moved.contains(&at.partition) => UnitOutcome::Fenced,
-            Some(at) if halted.contains(&at.partition) => UnitOutcome::Behind,
-            _ => {
-                let mut outcome = UnitOutcome::Done(None);
-                for envelope in &unit.commands {
-                    outcome = match claimed(claims, envelope, &void) {
-                        Some(answered) => answered,
-                        None => match batch::decide::<S>(&mut loaded, envelope, work.source.publishes, &mut effects) {
-                            Verdict::Accepted { changed: this } => {
-                                changed |= this;
-                                UnitOutcome::Done(work.answers.then(|| state::<S>(&loaded, envelope)))
-                            }
-                            Verdict::Refused(refusal) => {
-                                let claim = envelope.claim.as_ref();
-                                void.extend(claim.map(|claim| (claim, Void::Refused(refusal.clone()))));
-                                UnitOutcome::Refused(refusal)
-                            }
-                            Verdict::Panicked(message) => {
-                                void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Panicked)));
-                                UnitOutcome::Impossible(message)
-                            }
-                        },
-                    };
-                    if outcome.blocks() {
-                        break;
-                    }
-                }
-                match unit.at.filter(|_| outcome.blocks()) {
-                    // What its earlier commands have changed in `loaded` can't be undone: the attempt is void, and the writer tries
-                    // again without it.
-                    Some(at) => {
-                        halted.push(at.partition);
-                        impossible.push((index, outcome));
-                        UnitOutcome::Behind
-                    }
-                    None => outcome,
-                }
-            }
+            _ => deciding.unit(unit),
         };
-        ready.push(outcome);
+        // What its earlier commands have changed in memory can't be undone, and nothing more may be judged by that: the attempt is
+        // void, and the writer tries again without it.
+        if unit.at.is_some() && outcome.blocks() && !matches!(outcome, UnitOutcome::Fenced) {
+            return Decided::Impossible(index, outcome);
+        }
+        outcomes.push(outcome);
     }
-    if !impossible.is_empty() {
-        return Decided::Impossible(impossible);
-    }
-    let accepted_claims = ready.iter().zip(work.units).any(|(outcome, unit)| {
+    let accepted_claims = outcomes.iter().zip(work.units).any(|(outcome, unit)| {
         matches!(outcome, UnitOutcome::Done(_)) && unit.commands.iter().any(|envelope| envelope.claim.is_some())
     });
+    let Deciding { loaded, effects, void, changed, .. } = deciding;
     let dirty = changed || accepted_claims || !moved.is_empty();
     let forget = void.into_iter().map(|(claim, _)| claim.clone()).collect();
-    let unheard = work.source.reads.is_some() && effects.outgoing.is_empty();
-    Decided::Ready(Box::new(Ready { outcomes: ready, loaded, effects, forget, unheard, dirty }))
+    let unobserved = work.source.reads.is_some() && effects.outgoing.is_empty();
+    Decided::Ready(Box::new(Ready { outcomes, loaded, effects, forget, unobserved, dirty }))
+}
+
+/// A batch that is being decided, command by command.
+struct Deciding<'a, S: Service> {
+    claims: &'a Claims,
+    publishes: &'static str,
+    /// Whether the states that commands led to are wanted.
+    answers: bool,
+    loaded: S::Loaded,
+    effects: Effects,
+    void: Vec<(&'a Claim, Void<S>)>,
+    /// Whether anything of what was loaded has changed.
+    changed: bool,
+}
+
+impl<'a, S: Service> Deciding<'a, S> {
+    /// All commands of a unit, up to one that can't be done.
+    fn unit(&mut self, unit: &'a Unit<S::Command>) -> UnitOutcome<S> {
+        let mut outcome = UnitOutcome::Done(None);
+        for envelope in &unit.commands {
+            outcome = self.command(envelope);
+            if outcome.blocks() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn command(&mut self, envelope: &'a Envelope<S::Command>) -> UnitOutcome<S> {
+        if let Some(answered) = claimed(self.claims, envelope, &self.void) {
+            return answered;
+        }
+        match batch::decide_one::<S>(&mut self.loaded, envelope, self.publishes, &mut self.effects) {
+            Verdict::Accepted { changed } => {
+                self.changed |= changed;
+                UnitOutcome::Done(self.answers.then(|| state::<S>(&self.loaded, envelope)))
+            }
+            Verdict::Refused(refusal) => {
+                self.void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Refused(refusal.clone()))));
+                UnitOutcome::Refused(refusal)
+            }
+            Verdict::Panicked(message) => {
+                self.void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Panicked)));
+                UnitOutcome::Impossible(message)
+            }
+        }
+    }
 }
 
 fn state<S: Service>(loaded: &S::Loaded, envelope: &Envelope<S::Command>) -> S::State {
@@ -341,7 +360,7 @@ fn claimed<S: Service>(
 /// it.
 pub(super) async fn commit<S: Service>(conn: &AsyncPgConnection, ready: &Ready<S>) -> QueryResult<()> {
     let forget: Vec<&Claim> = ready.forget.iter().collect();
-    let unflushed = async { if ready.unheard { run::<Unflushed>(conn).await } else { Ok(()) } };
+    let unflushed = async { if ready.unobserved { run::<Unflushed>(conn).await } else { Ok(()) } };
     // After an error the server skips the COMMIT if it came with what failed, and answers it with a rollback if it came later;
     // that error is the result here, for an answer to COMMIT counts only when all before it went well.
     futures_util::try_join!(

@@ -109,7 +109,7 @@ impl<S: Service> From<Failed> for UnitOutcome<S> {
 /// An attempt that settled: committed, or void for a reason that the work itself gave.
 enum Settled<S: Service> {
     Committed(Vec<UnitOutcome<S>>),
-    Impossible(Vec<(usize, UnitOutcome<S>)>),
+    Impossible(usize, UnitOutcome<S>),
 }
 
 struct Register;
@@ -254,8 +254,8 @@ impl<S: Service> Writer<S> {
                     }
                     part.into_iter().zip(settled).for_each(|(index, outcome)| progress.record(index, outcome));
                 }
-                Ok(Settled::Impossible(culprits)) => {
-                    culprits.into_iter().for_each(|(index, outcome)| progress.record(part[index], outcome));
+                Ok(Settled::Impossible(index, outcome)) => {
+                    progress.record(part[index], outcome);
                     parts.push((part, impatient));
                 }
                 Err(Failed::Unavailable) => {
@@ -413,9 +413,9 @@ impl<S: Service> Writer<S> {
     ) -> Result<Settled<S>, Option<Failed>> {
         let ready = match decided {
             Decided::Ready(ready) => ready,
-            Decided::Impossible(culprits) => {
+            Decided::Impossible(index, outcome) => {
                 self.rollback().await;
-                return Ok(Settled::Impossible(culprits));
+                return Ok(Settled::Impossible(index, outcome));
             }
         };
         if !ready.dirty {
@@ -451,7 +451,7 @@ impl<S: Service> Writer<S> {
             }
         }
         self.row = Some(Row { batch, ..row });
-        self.unflushed |= ready.unheard;
+        self.unflushed |= ready.unobserved;
         if ready.events() > 0 {
             self.wake_relay.notify_one();
         }
@@ -465,7 +465,10 @@ impl<S: Service> Writer<S> {
     /// An error before COMMIT was sent: nothing is committed.
     async fn aborted(&mut self, error: Error) -> Option<Failed> {
         if matches!(error, Error::NotFound) {
-            tracing::warn!(lane = self.lane, "the writer's row is gone: starting over with another");
+            tracing::warn!(
+                lane = self.lane,
+                "the writer's row is gone, or was set back by a crash: starting over with another"
+            );
             self.row = None;
             self.rollback().await;
             return None;

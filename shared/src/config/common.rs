@@ -195,6 +195,8 @@ pub struct LimitsConfig {
     pub relay_pace: Duration,
     /// Streams of changes that callers may have open at once.
     pub watches: usize,
+    /// Those that one user may have open at once, at one replica.
+    pub watches_per_user: usize,
     /// How long NOT_SERVING is announced before the sources of work stop.
     pub shutdown_grace: Duration,
     /// How long calls that had begun then may take to end.
@@ -212,6 +214,9 @@ impl CommonConfig {
             "where /livez, /readyz and /metrics are served, over HTTP",
             parse::address,
         );
+        if grpc_address.is_some_and(|address| address.port() != 0) && grpc_address == ops_address {
+            settings.refuse("OPS_ADDR", "must be another address than GRPC_ADDR");
+        }
         let database = DatabaseConfig::read(settings);
         let kafka = KafkaConfig::read(settings);
         let auth = AuthConfig::read(settings);
@@ -301,7 +306,7 @@ impl AuthConfig {
         let reread_after = settings.get(
             "JWKS_REREAD_AFTER",
             Default::To("1m"),
-            "how often at most the keys are read again when a token names one that isn't known",
+            "how often at most the keys are read again when a token names one that isn't known; every ten times as long they are anyway",
             parse::duration_or_none,
         );
         Some(Self { jwks: jwks?, issuer: issuer?, audience: audience?, reread_after: reread_after? })
@@ -367,8 +372,9 @@ impl TelemetryConfig {
             "for traceidratio: the share of traces that are exported",
             parse::unless_empty(parse::ratio),
         );
-        let sampler = sampler.zip(sampler_argument).and_then(|(name, ratio)| {
-            let known = SamplerConfig::new(&name, ratio.unwrap_or(1.0));
+        let sampler = sampler.and_then(|name| {
+            let ratio = sampler_argument.flatten().unwrap_or(1.0);
+            let known = SamplerConfig::new(&name, ratio);
             if known.is_none() {
                 settings.refuse("OTEL_TRACES_SAMPLER", format!("must name a sampler, but is {name:?}"));
             }
@@ -383,7 +389,7 @@ impl TelemetryConfig {
         #[cfg(feature = "jaeger-agent")]
         let agent = Self::agent(settings);
         let otlp = otlp_traces_endpoint.zip(otlp_endpoint).map(|(traces, all)| traces.or(all).map(ExportTo::Otlp));
-        if protocols.contains(&None) {
+        if protocols.contains(&None) || sampler_argument.is_none() {
             return None;
         }
         let export = match exporter? {
@@ -459,6 +465,12 @@ impl LimitsConfig {
             "streams of changes that callers may have open at once",
             parse::number(1..=1_000_000),
         );
+        let watches_per_user = settings.get(
+            "WATCHES_PER_USER",
+            Default::To("10000"),
+            "streams of changes that one user may have open at once, so that nobody alone holds all",
+            parse::number(1..=1_000_000),
+        );
         let shutdown_grace = settings.get(
             "SHUTDOWN_GRACE",
             Default::To("1s"),
@@ -481,6 +493,7 @@ impl LimitsConfig {
             relay_batch: relay_batch?,
             relay_pace: relay_pace?,
             watches: watches?,
+            watches_per_user: watches_per_user?,
             shutdown_grace: shutdown_grace?,
             shutdown_drain: shutdown_drain?,
         })

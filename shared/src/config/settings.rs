@@ -65,7 +65,7 @@ impl Stop {
         }
     }
 
-    /// Says it: help on standard output, faults on standard error, one a line.
+    /// Says it: help on standard output, faults on standard error, one per line.
     pub fn print(&self) {
         // Nobody is left to tell if these can't be written.
         let _ = match self {
@@ -167,7 +167,7 @@ impl Settings {
         };
         match parse(&text) {
             Ok(value) => Some(value),
-            Err(problem) => self.fault(name, &format!("{problem}, but is {text:?}"), meaning),
+            Err(problem) => self.fault(name, &format!("{problem}, but is {:?}", without_userinfo(&text)), meaning),
         }
     }
 
@@ -182,7 +182,7 @@ impl Settings {
         let Some(text) = self.text(name, Default::Unset(unset), meaning, false)? else { return Some(None) };
         match parse(&text) {
             Ok(value) => Some(Some(value)),
-            Err(problem) => self.fault(name, &format!("{problem}, but is {text:?}"), meaning),
+            Err(problem) => self.fault(name, &format!("{problem}, but is {:?}", without_userinfo(&text)), meaning),
         }
     }
 
@@ -197,7 +197,7 @@ impl Settings {
         let text = self.text(name, default, meaning, true)?.unwrap_or_default();
         match parse(&text) {
             Ok(value) => Some(value),
-            Err(problem) => self.fault(name, &format!("{problem}, but is {text:?}"), meaning),
+            Err(problem) => self.fault(name, &format!("{problem}, but is {:?}", without_userinfo(&text)), meaning),
         }
     }
 
@@ -218,9 +218,9 @@ impl Settings {
                 self.faults.push(Fault { name: format!("--{flag}"), problem });
             }
         }
-        let value = self.variable(name, name, false)?;
-        let path = self.variable(&file_name, name, false)?;
-        let text = match (value, path) {
+        let value = self.variable(name, meaning, false);
+        let path = self.variable(&file_name, meaning, false);
+        let text = match (value?, path?) {
             (Some(_), Some(_)) => return self.fault(name, &format!("is given by {file_name} too: keep one"), meaning),
             (None, None) => return self.fault(name, &format!("is required (or {file_name})"), meaning),
             (Some(value), None) => value,
@@ -366,6 +366,17 @@ impl Settings {
         text.push_str("  --help\n      prints this\n");
         text
     }
+}
+
+/// A setting as it may be shown: what stands before the host of a URL may be a password.
+fn without_userinfo(text: &str) -> String {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        if let Some(at) = authority.rfind('@') {
+            return format!("{scheme}://…{}", &rest[at..]);
+        }
+    }
+    text.to_owned()
 }
 
 fn flag_name(variable: &str) -> String {

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::FeedMetrics;
-use crate::version::Version;
+use crate::{user::UserId, version::Version};
 
 /// All watches of a process. Cheap to clone: all clones are one.
 pub struct Feed<T>(Arc<Watches<T>>);
@@ -21,6 +21,7 @@ impl<T> Clone for Feed<T> {
 
 struct Watches<T> {
     most: usize,
+    most_per_user: usize,
     open: Mutex<Open<T>>,
     /// A watch has begun, perhaps the first.
     first: Notify,
@@ -29,6 +30,8 @@ struct Watches<T> {
 
 struct Open<T> {
     keys: HashMap<Arc<str>, watch::Sender<Slot<T>>>,
+    /// How many each user has; nobody who has none.
+    users: HashMap<UserId, usize>,
     count: usize,
 }
 
@@ -40,8 +43,14 @@ struct Slot<T> {
 
 /// One more watch would be more than are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many watches are open")]
-pub struct TooMany;
+pub enum TooMany {
+    /// Of everybody's together.
+    #[error("too many watches are open")]
+    InAll,
+    /// Of this user's, who has to end one of their own first.
+    #[error("too many watches of one user are open")]
+    OfUser,
+}
 
 /// What a watch is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,28 +64,34 @@ pub enum News<T> {
 /// A watch of one key, as long as it is held.
 pub struct Watch<T> {
     key: Arc<str>,
+    user: UserId,
     slot: watch::Receiver<Slot<T>>,
     gaps: u64,
     feed: Feed<T>,
 }
 
 impl<T: Clone> Feed<T> {
-    /// At most so many watches.
-    pub(crate) fn new(most: usize, metrics: FeedMetrics) -> Self {
-        let open = Mutex::new(Open { keys: HashMap::new(), count: 0 });
-        Self(Arc::new(Watches { most, open, first: Notify::new(), metrics }))
+    /// At most so many watches, and so many of each user.
+    pub(crate) fn new(most: usize, most_per_user: usize, metrics: FeedMetrics) -> Self {
+        let open = Mutex::new(Open { keys: HashMap::new(), users: HashMap::new(), count: 0 });
+        Self(Arc::new(Watches { most, most_per_user, open, first: Notify::new(), metrics }))
     }
 
-    /// Watches a key from now on.
+    /// Has a user watch a key from now on.
     ///
     /// # Errors
     ///
-    /// As many watches are open as may be.
-    pub fn watch(&self, key: &str) -> Result<Watch<T>, TooMany> {
+    /// As many watches are open as may be, of all or of this user.
+    pub fn watch(&self, key: &str, user: &UserId) -> Result<Watch<T>, TooMany> {
         let mut open = self.open();
         if open.count >= self.0.most {
-            return Err(TooMany);
+            return Err(TooMany::InAll);
         }
+        let theirs = open.users.get(user).copied().unwrap_or_default();
+        if theirs >= self.0.most_per_user {
+            return Err(TooMany::OfUser);
+        }
+        open.users.insert(user.clone(), theirs + 1);
         open.count += 1;
         self.0.metrics.watching(open.count);
         let (key, slot) = match open.keys.get_key_value(key) {
@@ -91,7 +106,7 @@ impl<T: Clone> Feed<T> {
         let gaps = slot.borrow().gaps;
         drop(open);
         self.0.first.notify_one();
-        Ok(Watch { key, slot, gaps, feed: self.clone() })
+        Ok(Watch { key, user: user.clone(), slot, gaps, feed: self.clone() })
     }
 
     /// Whether anybody watches.
@@ -165,6 +180,12 @@ impl<T> Drop for Watch<T> {
         let mut open = self.feed.open();
         open.count = open.count.saturating_sub(1);
         self.feed.0.metrics.watching(open.count);
+        if let Some(theirs) = open.users.get_mut(&self.user) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                open.users.remove(&self.user);
+            }
+        }
         // This one still counts.
         if open.keys.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
             open.keys.remove(&self.key);
@@ -177,8 +198,12 @@ mod tests {
     use super::*;
     use crate::ops::Metrics;
 
-    fn feed(most: usize) -> Feed<&'static str> {
-        Feed::new(most, FeedMetrics::new(&Metrics::new()))
+    fn feed(most: usize, most_per_user: usize) -> Feed<&'static str> {
+        Feed::new(most, most_per_user, FeedMetrics::new(&Metrics::new()))
+    }
+
+    fn alice() -> UserId {
+        UserId::from_stored("alice")
     }
 
     const fn version(number: i64) -> Version {
@@ -187,8 +212,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_finds_the_newest_state_whatever_was_repeated_behind_it() {
-        let feed = feed(10);
-        let mut watch = feed.watch("a").unwrap();
+        let feed = feed(10, 10);
+        let mut watch = feed.watch("a", &alice()).unwrap();
         feed.tell("a", version(2), "two");
         feed.tell("a", version(3), "three");
         feed.tell("a", version(2), "two");
@@ -198,8 +223,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_gap_is_told_before_any_state_and_once() {
-        let feed = feed(10);
-        let mut watch = feed.watch("a").unwrap();
+        let feed = feed(10, 10);
+        let mut watch = feed.watch("a", &alice()).unwrap();
         feed.missed();
         feed.tell("a", version(2), "two");
         assert_eq!(watch.news().await, News::Missed);
@@ -209,13 +234,15 @@ mod tests {
 
     #[tokio::test]
     async fn watches_are_bounded_and_leave_nothing_behind() {
-        let feed = feed(2);
-        let (one, two) = (feed.watch("a").unwrap(), feed.watch("a").unwrap());
-        assert_eq!(feed.watch("b").err(), Some(TooMany));
-        drop(one);
+        let (feed, alice, bob) = (feed(3, 2), alice(), UserId::from_stored("bob"));
+        let (one, two) = (feed.watch("a", &alice).unwrap(), feed.watch("a", &alice).unwrap());
+        assert_eq!(feed.watch("b", &alice).err(), Some(TooMany::OfUser));
+        let three = feed.watch("b", &bob).unwrap();
+        assert_eq!(feed.watch("b", &bob).err(), Some(TooMany::InAll));
+        drop((one, three));
         assert!(feed.wants("a"), "another watches it");
         drop(two);
-        assert!(!feed.wants("a") && !feed.is_watched());
-        feed.watch("b").unwrap();
+        assert!(!feed.wants("a") && !feed.is_watched() && feed.open().users.is_empty());
+        feed.watch("b", &alice).unwrap();
     }
 }

@@ -132,8 +132,14 @@ impl std::error::Error for Fault {}
 
 /// One watch more than this server takes on.
 impl From<TooMany> for Fault {
-    fn from(_: TooMany) -> Self {
-        Self::overloaded()
+    fn from(too_many: TooMany) -> Self {
+        match too_many {
+            TooMany::InAll => Self::overloaded(),
+            // No retry makes sense before one of them has ended, which only its user can see to.
+            TooMany::OfUser => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_WATCHES", "you watch as much as one may at once")
+            }
+        }
     }
 }
 

@@ -86,16 +86,18 @@ impl Fields {
         self.text(field, text, TITLE_CHARS)
     }
 
-    /// So many Unicode scalar values, none of them a control character (category Cc). All else stays as it is.
+    /// So many Unicode scalar values, none of them a control character (category Cc). All else stays as it is. Two faults if both
+    /// are wrong.
     pub fn text(&mut self, field: &'static str, text: &str, chars: RangeInclusive<usize>) -> Option<String> {
-        if !chars.contains(&text.chars().count()) {
+        let fits = chars.contains(&text.chars().count());
+        if !fits {
             self.fault(field, format!("must have {} to {} characters", chars.start(), chars.end()));
-        } else if text.chars().any(char::is_control) {
-            self.fault(field, "must have no control characters");
-        } else {
-            return Some(text.to_owned());
         }
-        None
+        let plain = !text.chars().any(char::is_control);
+        if !plain {
+            self.fault(field, "must have no control characters");
+        }
+        (fits && plain).then(|| text.to_owned())
     }
 
     /// A whole number within bounds.
@@ -229,6 +231,7 @@ mod tests {
             assert_eq!(fields.title("title", text).as_deref(), sound.then_some(text), "{text:?}");
             assert_eq!(fields.faults.is_empty(), sound);
         }
+        assert_eq!(faults(|fields| fields.title("title", &"\n".repeat(201))), ["title", "title"], "both at once");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Turn<C> {
     /// In each partition's order.
     pub(super) messages: Vec<Decoded<C>>,
     /// The partitions whose messages a second writer does, beside the first; none if one transaction takes all.
-    pub(super) beside: BTreeSet<i32>,
+    pub(super) second_takes: BTreeSet<i32>,
 }
 
 impl<C> Ahead<C> {
@@ -52,7 +52,7 @@ impl<C> Ahead<C> {
         self.turns += 1;
         let len = self.len();
         let mut room = if len <= batch { [len, 0] } else { [most; 2] };
-        let mut turn = Turn { messages: Vec::with_capacity(len.min(2 * most)), beside: BTreeSet::new() };
+        let mut turn = Turn { messages: Vec::with_capacity(len.min(2 * most)), second_takes: BTreeSet::new() };
         let mut waiting: Vec<_> = self.partitions.iter_mut().collect();
         waiting.sort_by_key(|(_, queue)| queue.turn);
         for (partition, queue) in waiting {
@@ -66,7 +66,7 @@ impl<C> Ahead<C> {
             turn.messages.extend(queue.messages.drain(..taken));
             queue.turn = self.turns;
             if second {
-                turn.beside.insert(*partition);
+                turn.second_takes.insert(*partition);
             }
         }
         self.partitions.retain(|_, queue| !queue.messages.is_empty());
@@ -107,7 +107,7 @@ mod tests {
                 let expected = next.entry(at.partition).or_default();
                 assert_eq!(at.offset, *expected, "turn {number}: partition {} is in order", at.partition);
                 *expected += 1;
-                *taken[usize::from(turn.beside.contains(&at.partition))].entry(at.partition).or_default() += 1;
+                *taken[usize::from(turn.second_takes.contains(&at.partition))].entry(at.partition).or_default() += 1;
             }
             let expected = [first, second].map(|of| of.iter().copied().collect::<BTreeMap<_, _>>());
             assert_eq!(taken, expected, "turn {number}");

@@ -38,7 +38,7 @@ use crate::{
 /// The limits of a consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerConfig {
-    /// Messages a transaction, at least 1.
+    /// Messages per transaction, at least 1.
     pub batch: usize,
     /// The least time from one transaction's beginning to the next one's.
     pub pace: Duration,
@@ -56,8 +56,8 @@ pub struct Consumer<S: Service> {
     writer: Writer<S>,
     /// Helps out while more waits than one transaction takes.
     second: Writer<S>,
-    /// The partitions whose messages it writes now; the other writes all others'.
-    beside: BTreeSet<i32>,
+    /// The partitions whose messages `second` writes now; `writer` writes all others'.
+    second_takes: BTreeSet<i32>,
     /// What waits for either.
     ahead: Ahead<S::Command>,
     /// Of partitions assigned here.
@@ -75,15 +75,25 @@ pub struct Consumer<S: Service> {
     passed: Vec<Unit<S::Command>>,
     /// Something waits aside.
     locked: Spell,
-    /// What was not done is left out from here on, and nothing that comes after it may be done, or its offset would go past it:
-    /// the program ends and the database was out of reach, or all is to be read again.
-    given_up: bool,
+    course: Course,
     /// Whether the database may still lose offsets that it has moved: those of transactions whose flush was not waited for, by this
     /// consumer or by the one that had a partition before.
     unconfirmed: bool,
-    /// The database has lost offsets that it had moved: what lies between was handed over long ago, and only a new client of the
-    /// group reads it again.
-    set_back: bool,
+    /// The partition whose messages aside were tried last.
+    tried: Option<i32>,
+}
+
+/// Whether a consumer goes on. Where it doesn't, something was not done, and nothing that comes after it may be, or its offset would
+/// go past it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It does what comes.
+    Onward,
+    /// The program ends, and the database was out of reach.
+    Ending,
+    /// All is to be read again from the database's offsets, by a new client of the group: the database has lost offsets that it had
+    /// moved, and what lies between was handed over long ago; or a topic doesn't hold what was to be read next.
+    Anew,
 }
 
 struct Waiting<C> {
@@ -96,6 +106,14 @@ impl<C> Waiting<C> {
     fn new(unit: Unit<C>, span: Span) -> Self {
         let span = (!unit.commands.is_empty()).then_some(span);
         Self { unit, span }
+    }
+
+    /// Does something in the message's trace, so that logs of it name that.
+    fn within(&self, what: impl FnOnce()) {
+        match &self.span {
+            Some(span) => span.within(what),
+            None => what(),
+        }
     }
 }
 
@@ -125,7 +143,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// How often what was not waited for is flushed, and brokers are told how far the group has come: that is for the tools that
 /// watch lag, nothing else.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-/// How often what waits aside is tried again: an attempt costs all others up to `lock_timeout`.
+/// How often what waits aside is tried again: an attempt may cost all others `lock_timeout`.
 const HELD_TRIED_EVERY: Duration = Duration::from_secs(2);
 
 impl<S: Service> Consumer<S> {
@@ -159,7 +177,7 @@ impl<S: Service> Consumer<S> {
             metrics,
             writer,
             second,
-            beside: BTreeSet::new(),
+            second_takes: BTreeSet::new(),
             ahead: Ahead::new(),
             positions,
             pace,
@@ -169,22 +187,22 @@ impl<S: Service> Consumer<S> {
             paused: BTreeSet::new(),
             passed: Vec::new(),
             locked: Spell::default(),
-            given_up: false,
+            course: Course::Onward,
             unconfirmed: false,
-            set_back: false,
+            tried: None,
         }
     }
 
     /// Consumes until it is told to stop; finishes the transaction that it is at, and leaves the group.
     pub async fn run(mut self, stop: CancellationToken) {
         self.consume(&stop).await;
-        while self.set_back && !stop.is_cancelled() {
+        while self.course == Course::Anew && !stop.is_cancelled() {
             self.forget();
             self.consume(&stop).await;
         }
     }
 
-    /// As one member of the group: until it is told to stop, or the database is set back.
+    /// As one member of the group: until it is told to stop, or all is to be read anew.
     async fn consume(&mut self, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         // What is polled while a transaction runs waits here, to go into the next one.
@@ -221,7 +239,7 @@ impl<S: Service> Consumer<S> {
         telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trying = tokio::time::interval_at(Instant::now() + HELD_TRIED_EVERY, HELD_TRIED_EVERY);
         trying.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.set_back {
+        while self.course != Course::Anew {
             tokio::select! {
                 () = stop.cancelled() => break,
                 next = polled.recv(), if self.ahead.is_empty() => match next {
@@ -234,7 +252,7 @@ impl<S: Service> Consumer<S> {
                 }
                 _ = telling.tick() => {
                     self.confirm().await;
-                    self.settle(&client, Vec::new()).await;
+                    self.write_out(&client, Vec::new()).await;
                     self.tell(&client);
                     if let Some(over) = self.locked.over(std::time::Instant::now()) {
                         let group = self.subscription.group;
@@ -256,7 +274,7 @@ impl<S: Service> Consumer<S> {
         }
         // Nobody listens any more: the poller ends at its next word.
         drop(polled);
-        self.settle(&client, Vec::new()).await;
+        self.write_out(&client, Vec::new()).await;
         self.tell(&client);
         if polls {
             let _ = polling.await;
@@ -284,6 +302,7 @@ impl<S: Service> Consumer<S> {
                     self.ahead.extend(messages);
                     next = self.advance(client, waiting).await;
                 }
+                Polled::Lost => self.course = Course::Anew,
             }
         }
     }
@@ -303,8 +322,8 @@ impl<S: Service> Consumer<S> {
             let at_once = self.ahead.len() >= self.config.batch || next.is_some();
             self.pace.begin(at_once).await;
             self.read_ahead(waiting, &mut next);
-            let Turn { messages, beside } = self.ahead.turn(self.config.batch, EACH * self.config.batch);
-            self.beside = beside;
+            let Turn { messages, second_takes } = self.ahead.turn(self.config.batch, EACH * self.config.batch);
+            self.second_takes = second_takes;
             self.pace.carries(messages.len());
             self.handle(client, messages).await;
             if next.is_none() || self.ahead.is_empty() {
@@ -330,7 +349,7 @@ impl<S: Service> Consumer<S> {
         ours.into_iter().for_each(|partition| self.let_go(partition));
         self.ahead = Ahead::new();
         self.paused.clear();
-        (self.given_up, self.unconfirmed, self.set_back) = (false, false, false);
+        (self.course, self.unconfirmed) = (Course::Onward, false);
     }
 
     fn assigned(&mut self, client: &Client<S::Command>, assignments: Vec<Assignment>) {
@@ -346,7 +365,11 @@ impl<S: Service> Consumer<S> {
                     self.stopped.remove(&partition);
                     self.metrics.stopped(partition, false);
                 }
-                Some(why) => self.stop(client, partition, next, &why),
+                // It was paused as it was assigned.
+                Some(why) => {
+                    self.stopped_at(partition, next, &why);
+                    self.paused.insert(partition);
+                }
             }
         }
         self.resume(client);
@@ -375,7 +398,8 @@ impl<S: Service> Consumer<S> {
         self.passed.retain(|unit| unit.at.is_none_or(|at| at.partition != partition));
     }
 
-    /// A batch through the write path. What waits aside has its messages queue behind it.
+    /// A batch through the write path. What waits aside has its messages queue behind it. Positions stand still until they are
+    /// written.
     async fn handle(&mut self, client: &Client<S::Command>, messages: Vec<Decoded<S::Command>>) {
         let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
@@ -403,115 +427,55 @@ impl<S: Service> Consumer<S> {
     /// Whether a message is to be handled here, after all that came before it.
     fn goes_on_to(&self, at: At) -> bool {
         let at_end = self.stopped.contains(&at.partition) || self.doomed.contains_key(&at.partition);
-        !at_end && !self.given_up && self.positions.wants(at)
+        !at_end && self.course == Course::Onward && self.positions.wants(at)
     }
 
     /// What has effects is done at once. What has none can wait to go along, for a transaction that moves nothing but
     /// offsets costs as much as another: if it is lost meanwhile, it is read and passed over again.
     async fn execute(&mut self, client: &Client<S::Command>, waiting: Vec<Waiting<S::Command>>) {
         if waiting.iter().any(|waiting| !waiting.unit.commands.is_empty()) {
-            self.settle(client, waiting).await;
+            self.write_out(client, waiting).await;
         } else {
             self.passed.extend(waiting.into_iter().map(|waiting| waiting.unit));
             if self.passed.len() >= self.config.batch {
-                self.settle(client, Vec::new()).await;
+                self.write_out(client, Vec::new()).await;
             }
         }
     }
 
-    /// Does what it can, what was passed over first, by two writers if the second has partitions; stops or holds the partitions
-    /// of what it can't.
-    async fn settle(&mut self, client: &Client<S::Command>, mut waiting: Vec<Waiting<S::Command>>) {
-        if self.given_up {
-            return;
-        }
-        while !(self.passed.is_empty() && waiting.is_empty()) {
-            let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
-            let all = passed.len() + waiting.len();
-            let (mut first, mut second) = (Share::with_capacity(all), Share::with_capacity(all));
-            for Waiting { unit, span } in passed.chain(waiting.drain(..)) {
-                let beside = unit.at.is_some_and(|at| self.beside.contains(&at.partition));
-                let share = if beside { &mut second } else { &mut first };
-                share.units.push(unit);
-                share.spans.push(span);
-            }
-            let mut positions = self.positions.split_off(&self.beside);
-            let most = self.config.batch;
-            let (first_outcomes, second_outcomes) = tokio::join!(
-                self.writer.execute(&first.units, most, Some(&mut self.positions), Patience::Endless, false),
-                self.second.execute(&second.units, most, Some(&mut positions), Patience::Endless, false),
-            );
-            self.positions.append(positions);
-            self.unconfirmed |= self.writer.take_unflushed() | self.second.take_unflushed();
-            let units = first.units.into_iter().chain(second.units);
-            let spans = first.spans.into_iter().chain(second.spans);
-            let outcomes = first_outcomes.into_iter().chain(second_outcomes);
+    /// Does what it can, after what was passed over; stops or holds the partitions of what it can't.
+    async fn write_out(&mut self, client: &Client<S::Command>, mut waiting: Vec<Waiting<S::Command>>) {
+        while self.course == Course::Onward && !(self.passed.is_empty() && waiting.is_empty()) {
             let mut fenced = BTreeSet::new();
             let mut handled = 0;
-            for ((unit, span), outcome) in units.zip(spans).zip(outcomes) {
-                let Some(at) = unit.at else { continue };
-                match outcome {
-                    UnitOutcome::Done(_) => {
-                        if let Some(span) = &span {
-                            unit.commands.iter().for_each(|envelope| envelope.transaction.link(span));
-                        }
-                        handled += 1;
-                    }
-                    UnitOutcome::Fenced => {
-                        self.metrics.fenced();
-                        fenced.insert(at.partition);
-                        waiting.push(Waiting { unit, span });
-                    }
-                    UnitOutcome::Locked => {
-                        if let Some(left_out) = self.locked.happens(std::time::Instant::now()) {
-                            let group = self.subscription.group;
-                            let warn =
-                                || tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds");
-                            span.as_ref().map_or_else(warn, |span| span.within(warn));
-                        }
-                        self.pause(client, at.partition);
-                        self.held.entry(at.partition).or_default().push(Waiting { unit, span });
-                    }
-                    // Behind something held: in its order. Behind something that stopped its partition: dropped, to
-                    // be read again. Behind something fenced: tried again after it, or it would be skipped.
-                    UnitOutcome::Behind => {
-                        let behind = Waiting { unit, span };
-                        match self.held.get_mut(&at.partition) {
-                            Some(held) => held.push(behind),
-                            None if self.stopped.contains(&at.partition) => {}
-                            None => waiting.push(behind),
-                        }
-                    }
-                    outcome @ (UnitOutcome::Refused(_) | UnitOutcome::Impossible(_)) => {
-                        let mut stop = || self.stop(client, at.partition, at.offset, &outcome.why());
-                        match span {
-                            Some(span) => {
-                                span.error(if matches!(outcome, UnitOutcome::Refused(_)) {
-                                    "REFUSED"
-                                } else {
-                                    "IMPOSSIBLE"
-                                });
-                                span.within(stop);
+            for (share, outcomes) in self.write(std::mem::take(&mut waiting)).await {
+                for ((unit, span), outcome) in share.units.into_iter().zip(share.spans).zip(outcomes) {
+                    let Some(at) = unit.at else { continue };
+                    match outcome {
+                        UnitOutcome::Done(_) => {
+                            if let Some(span) = &span {
+                                unit.commands.iter().for_each(|envelope| envelope.transaction.link(span));
                             }
-                            None => stop(),
+                            handled += 1;
+                        }
+                        outcome => {
+                            if matches!(outcome, UnitOutcome::Fenced) {
+                                fenced.insert(at.partition);
+                            }
+                            waiting.extend(self.not_done(client, at, Waiting { unit, span }, outcome));
+                            if self.course != Course::Onward {
+                                return;
+                            }
                         }
                     }
-                    // The program ends; the offsets say where to go on.
-                    UnitOutcome::Unavailable | UnitOutcome::Unknown => {
-                        self.given_up = true;
-                        return;
-                    }
-                    // Only callers' commands have request ids.
-                    UnitOutcome::Before(_) | UnitOutcome::RequestIdReused | UnitOutcome::Again => {}
                 }
             }
             self.metrics.handled(handled);
             for (partition, next) in self.positions.all() {
                 self.metrics.next(partition, next);
             }
-            if !fenced.is_empty() && !self.read_again(&fenced).await {
-                self.given_up = true;
-                return;
+            if !fenced.is_empty() {
+                self.read_again(&fenced).await;
             }
             // Somebody else has done some of them by now. What is left lies before a message that is to stop its partition, if
             // there is one.
@@ -520,9 +484,82 @@ impl<S: Service> Consumer<S> {
         }
     }
 
-    /// Learns from the database how far others have moved partitions that were thought to be ours. False if there is no going on
-    /// from there: the program ends first, or the database is set back.
-    async fn read_again(&mut self, partitions: &BTreeSet<i32>) -> bool {
+    /// Has both writers do what was passed over, and then this, each what is of its partitions: their shares, and what became of
+    /// these.
+    async fn write(&mut self, waiting: Vec<Waiting<S::Command>>) -> [(Share<S::Command>, Vec<UnitOutcome<S>>); 2] {
+        let passed = self.passed.drain(..).map(|unit| Waiting { unit, span: None });
+        let all = passed.len() + waiting.len();
+        let (mut first, mut second) = (Share::with_capacity(all), Share::with_capacity(all));
+        for Waiting { unit, span } in passed.chain(waiting) {
+            let seconds = unit.at.is_some_and(|at| self.second_takes.contains(&at.partition));
+            let share = if seconds { &mut second } else { &mut first };
+            share.units.push(unit);
+            share.spans.push(span);
+        }
+        let mut positions = self.positions.split_off(&self.second_takes);
+        let most = self.config.batch;
+        let (first_outcomes, second_outcomes) = tokio::join!(
+            self.writer.execute(&first.units, most, Some(&mut self.positions), Patience::Endless, false),
+            self.second.execute(&second.units, most, Some(&mut positions), Patience::Endless, false),
+        );
+        self.positions.append(positions);
+        self.unconfirmed |= self.writer.take_unflushed() | self.second.take_unflushed();
+        [(first, first_outcomes), (second, second_outcomes)]
+    }
+
+    /// Acts on why a message was not done. If it is to be tried again at once, it is returned.
+    fn not_done(
+        &mut self,
+        client: &Client<S::Command>,
+        at: At,
+        waiting: Waiting<S::Command>,
+        outcome: UnitOutcome<S>,
+    ) -> Option<Waiting<S::Command>> {
+        match outcome {
+            UnitOutcome::Fenced => {
+                self.metrics.fenced();
+                Some(waiting)
+            }
+            UnitOutcome::Locked => {
+                if let Some(left_out) = self.locked.happens(std::time::Instant::now()) {
+                    let group = self.subscription.group;
+                    waiting
+                        .within(|| tracing::warn!(group, ?at, left_out, "waits aside for a lock that another holds"));
+                }
+                self.pause(client, at.partition);
+                self.held.entry(at.partition).or_default().push(waiting);
+                None
+            }
+            // Behind something held: in its order. Behind something that stopped its partition: dropped, to be read again. Behind
+            // something fenced: tried again after it, or it would be skipped.
+            UnitOutcome::Behind => match self.held.get_mut(&at.partition) {
+                Some(held) => {
+                    held.push(waiting);
+                    None
+                }
+                None => (!self.stopped.contains(&at.partition)).then_some(waiting),
+            },
+            outcome @ (UnitOutcome::Refused(_) | UnitOutcome::Impossible(_)) => {
+                let error = if matches!(outcome, UnitOutcome::Refused(_)) { "REFUSED" } else { "IMPOSSIBLE" };
+                if let Some(span) = &waiting.span {
+                    span.error(error);
+                }
+                waiting.within(|| self.stop(client, at.partition, at.offset, &outcome.why()));
+                None
+            }
+            // The offsets say where to go on.
+            UnitOutcome::Unavailable | UnitOutcome::Unknown => {
+                self.course = Course::Ending;
+                None
+            }
+            // It was done, or is a caller's: only their commands have request ids.
+            UnitOutcome::Done(_) | UnitOutcome::Before(_) | UnitOutcome::RequestIdReused | UnitOutcome::Again => None,
+        }
+    }
+
+    /// Learns from the database how far others have moved partitions that were thought to be ours, unless the program ends first or
+    /// the database is set back.
+    async fn read_again(&mut self, partitions: &BTreeSet<i32>) {
         let (group, topic) = self.positions.source();
         let named: Vec<i32> = partitions.iter().copied().collect();
         let mut backoff = Backoff::new();
@@ -539,19 +576,20 @@ impl<S: Service> Consumer<S> {
                         let Some(believed) = self.positions.next(partition) else { continue };
                         let next = found.get(&partition).map(|stored| stored.next);
                         self.compare(partition, believed, next);
-                        if let Some(next) = next.filter(|_| !self.set_back) {
+                        if let Some(next) = next.filter(|_| self.course == Course::Onward) {
                             self.positions.set(partition, next);
                             self.metrics.next(partition, next);
                             // By another, who may not have waited for a flush.
                             self.unconfirmed = true;
                         }
                     }
-                    return !self.set_back;
+                    return;
                 }
                 Err(error) => tracing::warn!(group, %error, "can't read offsets again yet"),
             }
             if self.writer.stop().is_cancelled() {
-                return false;
+                self.course = Course::Ending;
+                return;
             }
             backoff.wait(self.writer.stop()).await;
         }
@@ -560,7 +598,7 @@ impl<S: Service> Consumer<S> {
     /// Has the database flush what was not waited for, and say that it still has all of that: a crash may have taken some back,
     /// of partitions in which nothing comes any more. After a fault the next time will do.
     async fn confirm(&mut self) {
-        if !self.unconfirmed || self.given_up {
+        if !self.unconfirmed || self.course != Course::Onward {
             return;
         }
         let (group, topic) = self.positions.source();
@@ -587,17 +625,23 @@ impl<S: Service> Consumer<S> {
                 "an offset in the database went back: it is read again from there"
             );
             self.metrics.set_back();
-            (self.given_up, self.set_back) = (true, true);
+            self.course = Course::Anew;
         }
     }
 
     /// Tries again what waits, each partition by itself: in one batch, what one of them meets could be laid to another's door
-    /// again and again.
+    /// again and again. The first that still meets a lock is the last for now, for it has cost all others their time; the next time
+    /// it is the turn of those behind it.
     async fn retry_held(&mut self, client: &Client<S::Command>) {
-        for (partition, waiting) in std::mem::take(&mut self.held) {
+        let mut partitions: Vec<i32> = self.held.keys().copied().collect();
+        let tried = partitions.partition_point(|partition| Some(*partition) <= self.tried);
+        partitions.rotate_left(tried);
+        for partition in partitions {
+            let Some(waiting) = self.held.remove(&partition) else { continue };
+            self.tried = Some(partition);
             self.execute(client, waiting).await;
             if self.held.contains_key(&partition) {
-                continue;
+                break;
             }
             if let Some((at, why)) = self.doomed.remove(&partition)
                 && self.goes_on_to(at)
@@ -627,13 +671,17 @@ impl<S: Service> Consumer<S> {
 
     /// Nothing more of this partition, until an operator has seen to it.
     fn stop(&mut self, client: &Client<S::Command>, partition: i32, offset: i64, why: &str) {
+        self.stopped_at(partition, offset, why);
+        self.pause(client, partition);
+    }
+
+    fn stopped_at(&mut self, partition: i32, offset: i64, why: &str) {
         let Subscription { group, topic, .. } = self.subscription;
         tracing::error!(group, topic, partition, offset, why, "a message can't be handled: its partition stops here");
         self.metrics.stopped(partition, true);
         self.stopped.insert(partition);
         self.held.remove(&partition);
         self.doomed.remove(&partition);
-        self.pause(client, partition);
     }
 
     fn pause(&mut self, client: &Client<S::Command>, partition: i32) {

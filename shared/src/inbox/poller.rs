@@ -36,6 +36,8 @@ pub(super) enum Polled<C> {
     Revoked(Vec<i32>),
     /// Messages, in their partitions' order.
     Messages(Vec<Decoded<C>>),
+    /// Some partition doesn't hold what was to be read next. librdkafka doesn't say which, and has given it up.
+    Lost,
 }
 
 /// A partition that became ours.
@@ -166,7 +168,7 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
             let polled = client.poll(wait)?;
             Some(polled.map(|message| decode(&message, subscription, passed_over)))
         };
-        let messages = gather(&context.fresh, poll, |error| context.complain(client, &error));
+        let messages = gather(&context.fresh, poll, |error| context.complain(&error));
         if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
             return;
         }
@@ -276,10 +278,12 @@ impl<C: Send + 'static> Rebalancer<C> {
             return client.incremental_assign(&TopicPartitionList::new());
         };
         let mut stopped = TopicPartitionList::new();
-        for assignment in &assignments {
-            partitions.set_partition_offset(&self.full_topic, assignment.partition, Offset::Offset(assignment.next))?;
-            if assignment.stopped.is_some() {
-                stopped.add_partition(&self.full_topic, assignment.partition);
+        for Assignment { partition, next, stopped: why } in &assignments {
+            // Of one that stops nothing is read; its offset, which the topic may not hold, would be complained of until it is paused.
+            let offset = if why.is_some() { Offset::End } else { Offset::Offset(*next) };
+            partitions.set_partition_offset(&self.full_topic, *partition, offset)?;
+            if why.is_some() {
+                stopped.add_partition(&self.full_topic, *partition);
             }
         }
         let _ = self.told.blocking_send(Polled::Assigned(assignments));
@@ -352,7 +356,7 @@ impl<C: Send + 'static> Rebalancer<C> {
         Ok(found.offset())
     }
 
-    fn complain(&self, client: &BaseConsumer<Self>, error: &KafkaError) {
+    fn complain(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             // Its service has yet to make it.
             Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
@@ -360,34 +364,16 @@ impl<C: Send + 'static> Rebalancer<C> {
                     tracing::info!(group = self.group, topic = self.topic, "the topic isn't there yet");
                 }
             }
-            Some(RDKafkaErrorCode::AutoOffsetReset) => self.find_cut(client),
+            Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                tracing::error!(
+                    group = self.group,
+                    topic = self.topic,
+                    "the topic doesn't hold what comes next: was it cut?"
+                );
+                let _ = self.told.blocking_send(Polled::Lost);
+            }
             _ => self.complaints.error(error, "polling"),
         }
-    }
-
-    /// Some partition no longer holds the offset to be read next. librdkafka doesn't say which, and has given it up.
-    fn find_cut(&self, client: &BaseConsumer<Self>) {
-        let Ok(assigned) = client.assignment() else { return };
-        let named: Vec<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
-        let Some(found) = self.runtime.block_on(self.positions(client, &named)) else { return };
-        let (mut cut, whole): (Vec<_>, Vec<_>) = found.into_iter().partition(|assignment| assignment.stopped.is_some());
-        if cut.is_empty() {
-            // What it had read ahead of what is handled is gone, or something else is there by now. The partition is the one that
-            // can't be read again from what comes next; of the others, what was handled meanwhile is dropped.
-            for Assignment { partition, next, .. } in whole {
-                let Err(error) = client.seek(&self.full_topic, partition, Offset::Offset(next), TIMEOUT) else {
-                    continue;
-                };
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) {
-                    let why = format!("what was read ahead of {next} is no longer in the topic: was it cut?");
-                    cut.push(Assignment { partition, next, stopped: Some(why) });
-                } else {
-                    tracing::warn!(group = self.group, partition, %error, "can't read again");
-                }
-            }
-        }
-        tracing::error!(group = self.group, partitions = ?cut, "an offset is outside of what the topic holds");
-        let _ = self.told.blocking_send(Polled::Assigned(cut));
     }
 }
 

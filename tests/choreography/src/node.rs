@@ -1,6 +1,6 @@
 //! A service in memory: its rules, and a map for each of its tables.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, fmt::Debug, hash::Hash};
 
 use expiration::domain::{Expiration, Expirations};
 use orders::domain::{Command as OrderCommand, Order, OrderId, Orders, State as OrderState, Ticket as TicketCopy};
@@ -8,6 +8,7 @@ use payments::domain::{Account, Payments};
 use shared::{
     clock::Timestamp,
     command::{Message, Publish},
+    inbox::Undecodable,
 };
 use tickets::domain::{Reservation, State as TicketState, Ticket, TicketId, Tickets};
 
@@ -32,6 +33,20 @@ pub(crate) fn handle<S: Publish>(
         messages.extend(S::publish(&state, &event));
     }
     tables.keep(command, state);
+    Ok(messages)
+}
+
+/// Does all that a message was read as, and gives the messages that it leads to; or says why its partition would stop.
+pub(crate) fn handle_all<S: Publish<Command: Debug>>(
+    tables: &mut impl Tables<S>,
+    commands: Result<Vec<S::Command>, Undecodable>,
+    now: Timestamp,
+) -> Result<Vec<Message>, String> {
+    let mut messages = Vec::new();
+    for command in commands.map_err(|why| why.to_string())? {
+        let led_to = handle::<S>(tables, &command, now);
+        messages.extend(led_to.map_err(|refusal| format!("{command:?} is refused: {refusal:?}"))?);
+    }
     Ok(messages)
 }
 

@@ -8,12 +8,7 @@ use orders::domain::{Command as OrderCommand, Create, Order, OrderId, Orders, Re
 use payments::domain::{Account, Command as PaymentCommand, PaymentId, Payments, Refusal as PaymentRefusal};
 use prost::Message as _;
 use shared::{
-    clock::Timestamp,
-    command::Message,
-    inbox::{Delivery, Undecodable},
-    money::Money,
-    telemetry::TraceContext,
-    user::UserId,
+    clock::Timestamp, command::Message, inbox::Delivery, money::Money, telemetry::TraceContext, user::UserId,
 };
 use tickets::domain::{Command as TicketCommand, Edit, Refusal as TicketRefusal, Ticket, TicketId, Tickets};
 
@@ -238,41 +233,34 @@ impl System {
         let trace = TraceContext::root();
         let delivery = Delivery { key: message.key.as_bytes(), payload: &message.payload, trace: &trace };
         let now = self.now();
-        let unread = |why: Undecodable| format!("{group:?} can't read {}: {why}", message.kind);
-        match group {
+        let (topic, led_to) = match group {
             Group::TicketsOrders => {
-                for command in tickets::events::react_to_orders(&delivery).map_err(unread)? {
-                    let messages = node::handle::<Tickets>(&mut self.tickets, &command, now)
-                        .map_err(|refusal| format!("{group:?} can't do {command:?}: {refusal:?}"))?;
-                    self.publish(Topic::Tickets, messages);
-                }
+                let commands = tickets::events::react_to_orders(&delivery);
+                (Topic::Tickets, node::handle_all::<Tickets>(&mut self.tickets, commands, now))
             }
             Group::PaymentsOrders => {
-                for command in payments::events::react_to_orders(&delivery).map_err(unread)? {
-                    let messages = node::handle::<Payments>(&mut self.accounts, &command, now)
-                        .map_err(|refusal| format!("{group:?} can't do {command:?}: {refusal:?}"))?;
-                    self.publish(Topic::Payments, messages);
-                }
+                let commands = payments::events::react_to_orders(&delivery);
+                (Topic::Payments, node::handle_all::<Payments>(&mut self.accounts, commands, now))
             }
             Group::ExpirationOrders => {
-                for command in expiration::events::react_to_orders(&delivery).map_err(unread)? {
-                    let Ok(messages) = node::handle::<Expirations>(&mut self.timers, &command, now);
-                    self.publish(Topic::Expiration, messages);
-                }
+                let commands = expiration::events::react_to_orders(&delivery);
+                (Topic::Expiration, node::handle_all::<Expirations>(&mut self.timers, commands, now))
             }
-            Group::OrdersTickets | Group::OrdersPayments | Group::OrdersExpiration => {
-                let react = match group {
-                    Group::OrdersTickets => orders::events::react_to_tickets,
-                    Group::OrdersPayments => orders::events::react_to_payments,
-                    _ => orders::events::react_to_expiration,
-                };
-                for command in react(&delivery).map_err(unread)? {
-                    let messages = node::handle::<Orders>(&mut self.orders, &command, now)
-                        .map_err(|refusal| format!("{group:?} can't do {command:?}: {refusal:?}"))?;
-                    self.publish(Topic::Orders, messages);
-                }
+            Group::OrdersTickets => {
+                let commands = orders::events::react_to_tickets(&delivery);
+                (Topic::Orders, node::handle_all::<Orders>(&mut self.orders, commands, now))
             }
-        }
+            Group::OrdersPayments => {
+                let commands = orders::events::react_to_payments(&delivery);
+                (Topic::Orders, node::handle_all::<Orders>(&mut self.orders, commands, now))
+            }
+            Group::OrdersExpiration => {
+                let commands = orders::events::react_to_expiration(&delivery);
+                (Topic::Orders, node::handle_all::<Orders>(&mut self.orders, commands, now))
+            }
+        };
+        let messages = led_to.map_err(|why| format!("{group:?} can't handle {}: {why}", message.kind))?;
+        self.publish(topic, messages);
         self.seen.insert((group, index));
         Ok(())
     }

@@ -75,7 +75,7 @@ fn usd(cents: i64) -> Price {
 }
 
 /// Refusals are answers like any other here: what matters is what the system is like afterwards.
-fn take(
+fn perform(
     system: &mut System,
     tickets: &mut Vec<TicketId>,
     orders: &mut Vec<OrderId>,
@@ -175,7 +175,7 @@ proptest! {
         let mut system = System::default();
         let (mut tickets, mut orders, mut payments) = (Vec::new(), Vec::new(), Vec::new());
         for step in &steps {
-            take(&mut system, &mut tickets, &mut orders, &mut payments, step).map_err(TestCaseError::fail)?;
+            perform(&mut system, &mut tickets, &mut orders, &mut payments, step).map_err(TestCaseError::fail)?;
             check_stock(&system)?;
         }
         // Everything is heard of in the end, timers run out, the provider answers, and that is heard of too.

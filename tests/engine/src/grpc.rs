@@ -114,10 +114,11 @@ impl CounterService for Api {
         &self,
         request: Request<WatchCounterRequest>,
     ) -> Result<Response<Self::WatchCounterStream>, Status> {
+        let call = Call::of(&request)?;
         let mut fields = Fields::new();
         let id = fields.id("id", &request.get_ref().id);
         let id = fields.finish(|| id)?;
-        let watch = self.feed.watch(&id.to_string()).map_err(Fault::from)?;
+        let watch = self.feed.watch(&id.to_string(), &call.caller.user).map_err(Fault::from)?;
         let pool = self.pool.clone();
         let read = move || {
             let pool = pool.clone();

@@ -11,7 +11,7 @@
 //! - [`duplicator`] delivers every event twice; [`delay`] keeps a service from hearing of something, or from recording it;
 //!   [`tampering`] changes facts behind the services' backs;
 //! - [`killing`] kills services while orders are placed, and [`audit`] says what must hold afterwards;
-//! - [`collector`] is where traces go, [`jaeger`] where they may be looked at, and [`unheard`] are collectors that take
+//! - [`collector`] is where traces go, [`jaeger`] where they may be looked at, and [`useless_collector`] are those that take
 //!   nothing; [`metrics`] is what services show of themselves, and what Prometheus makes of it; [`program`] runs a service by hand.
 
 pub mod audit;
@@ -31,7 +31,7 @@ pub mod program;
 pub mod record;
 pub mod stranger;
 pub mod tampering;
-pub mod unheard;
+pub mod useless_collector;
 mod user;
 mod visitor;
 mod world;

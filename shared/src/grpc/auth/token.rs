@@ -11,7 +11,7 @@ use jsonwebtoken::{decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,10 @@ use crate::{
 /// Tokens whose checking is remembered: it is public-key cryptography, and a caller comes again and again with the same
 /// one.
 const REMEMBERED: usize = 8192;
+/// How many times as long as they are kept at least, whatever tokens name, keys are kept at most.
+const REREADS: u32 = 10;
+/// And how long, where they are kept for no time at all.
+const LEAST_ANYWAY: Duration = Duration::from_secs(1);
 /// The part of a service that waits for keys, as its health names it.
 const PART: &str = "auth";
 /// The role of those who see all.
@@ -98,7 +102,8 @@ impl Verifier {
     }
 
     /// Reads the keys, again and again until it is done once; then again whenever a token names a key that isn't known,
-    /// but not more often than configured. Keys that can't be read again stay as they were.
+    /// but not more often than configured, and every ten times as long anyway, for a key may have been revoked. Keys that
+    /// can't be read again stay as they were.
     pub async fn keep_keys(&self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.keep(&shutdown)).await;
     }
@@ -120,8 +125,12 @@ impl Verifier {
             backoff.wait(shutdown).await;
         }
         self.0.health.release(PART);
+        let anyway = self.0.reread_after.saturating_mul(REREADS).max(LEAST_ANYWAY);
         loop {
-            self.0.wanted.notified().await;
+            if timeout(anyway, self.0.wanted.notified()).await.is_err() {
+                self.reread().await;
+                continue;
+            }
             // Who asked while the last reading went on was answered by it.
             if self.0.known.borrow().may_reread(self.0.reread_after) {
                 self.reread().await;

@@ -179,6 +179,25 @@ async fn an_unknown_key_has_the_set_read_again_but_seldom() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_taken_out_of_the_set_is_of_no_use_before_long() {
+    let (revoked, kept) = (Key::ed25519("revoked"), Key::es256("kept"));
+    let edge = Edge::start(&[&revoked, &kept]).await;
+    let token = revoked.sign(&claims("alice"));
+    assert!(call(&edge, &token).await.is_ok());
+
+    fs::write(&edge.jwks, jwks(&[&kept])).unwrap();
+    let refused = async {
+        while call(&edge, &token).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    awaited("the key to be of no use", refused).await;
+    assert_eq!(refusal(&edge, &token).await, "TOKEN_INVALID");
+    assert!(call(&edge, &kept.sign(&claims("alice"))).await.is_ok());
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn keys_that_cant_be_read_again_stay() {
     let (key, other) = (Key::ed25519("key"), Key::ed25519("other"));
     let edge = Edge::start(&[&key]).await;

@@ -268,6 +268,35 @@ async fn a_topic_made_anew_under_a_consumer_stops_its_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_cut_ahead_of_what_is_read_stops_there_and_no_other() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    topics.make_asked().await;
+    let ids = put(&topics, 0, 10).await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    eventually(&db, 10).await;
+    // Given a partition that waits for a lock and isn't read meanwhile, as others are that come later.
+    let stranger = db.session().await;
+    stranger.batch_execute("BEGIN").await.unwrap();
+    lock(&stranger, ids[2]).await;
+    topics.put(ids.iter().map(|id| (0, id.to_string(), add(*id, 1)))).await;
+    until("the partition to come to the lock", async || db.offset(0).await, |offset| *offset == 12).await;
+    put(&topics, 1, 10).await;
+    eventually(&db, 10 + 2 + 10).await;
+    // When what comes next of it is cut off.
+    put(&topics, 0, 30).await;
+    topics.delete_before(0, 40).await;
+    stranger.batch_execute("COMMIT").await.unwrap();
+    // Then all that was read is done, and nothing behind what is missing; and the others go on.
+    until("the partition to stop", async || consumer.stopped(0), |stopped| *stopped == Some(true)).await;
+    assert_eq!(db.offset(0).await, 15);
+    put(&topics, 1, 10).await;
+    eventually(&db, 15 + 20).await;
+    assert_eq!((consumer.stopped(1), db.offset(1).await), (Some(false), 20));
+    db.assert_versions_have_no_gap().await;
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_a_stranger_locks_holds_its_partition_and_no_other() {
     let (db, topics) = (Db::new().await, Topics::new());
     topics.make_asked().await;

@@ -1,34 +1,57 @@
 //! The specification, told as stories. Each has a world of its own; see the crate for what that is.
 
-mod absences;
-mod alerts;
-mod api;
-mod audit;
-mod crashes;
-mod floods;
-mod gateway;
-mod gateway_browser;
-mod gateway_limits;
-mod gateway_refusals;
-mod gateway_settings;
-mod jaeger;
-mod kafka;
-mod killing;
-mod lives;
-mod logs;
-mod looks;
-mod metrics;
-mod money;
-mod money_crashes;
-mod money_expiring;
-mod money_faults;
-mod money_once;
-mod once;
-mod order_of_events;
-mod settings;
-mod stock;
-mod strangers;
-mod traces;
-mod twice;
-mod unheard;
-mod watching;
+/// What every client meets, and what no client of ours would send.
+mod callers {
+    mod api;
+    mod floods;
+    mod request_ids;
+    mod strangers;
+    mod watching;
+}
+
+/// How orders live and end, and what they hold of stock.
+mod orders {
+    mod event_order;
+    mod lives;
+    mod redelivery;
+    mod stock;
+}
+
+/// How orders are paid: once, whatever the provider or anybody's death makes of it.
+mod money {
+    mod crashes;
+    mod expiring;
+    mod faults;
+    mod once;
+    mod paying;
+}
+
+/// The edge.
+mod gateway {
+    mod browser;
+    mod calls;
+    mod limits;
+    mod refusals;
+    mod settings;
+}
+
+/// What dies, sleeps, or isn't there.
+mod faults {
+    mod absences;
+    mod crashes;
+    mod killing;
+    mod useless_collectors;
+}
+
+/// What operators and other systems see: settings, logs, metrics, alerts, traces, topics, the auditor.
+mod operators {
+    mod alerts;
+    mod audit;
+    mod idling;
+    mod jaeger;
+    mod kafka;
+    mod logs;
+    mod metrics;
+    mod settings;
+    mod traces;
+}

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use contracts::orders::v1::OrderStatus;
 use futures_util::future::try_join_all;
 use local::{process::Process, progress::say, wait};
-use stories::{SOON, World, unheard::Unheard};
+use stories::{SOON, World, useless_collector::UselessCollector};
 
 const ORDERS: usize = 300;
 /// For whatever else the machine has to do, in one of the two measurements.
@@ -19,8 +19,9 @@ const LOST: &str = "spans are lost";
 #[tokio::test]
 async fn collectors_that_take_nothing_cost_spans_and_neither_orders_nor_time() -> Result<()> {
     // Given services that export every span, each to a collector that is of no use in its own way.
-    let (silent, resetting, full) = (Unheard::silent().await?, Unheard::resetting().await?, Unheard::full().await?);
-    let gone = Unheard::gone()?;
+    let (silent, resetting, full) =
+        (UselessCollector::silent().await?, UselessCollector::resetting().await?, UselessCollector::full().await?);
+    let gone = UselessCollector::gone()?;
     let collectors = [("orders", &silent), ("tickets", &resetting), ("payments", &full), ("expiration", &gone)];
     let world = World::with(|stack| {
         let stack = stack.env_for_all("OTEL_BSP_MAX_QUEUE_SIZE", "256").env("orders", "ORDER_TTL", "10m");

@@ -17,14 +17,14 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 /// A collector that is of no use, as long as it lives.
-pub struct Unheard {
+pub struct UselessCollector {
     addr: SocketAddr,
     /// Of one that isn't there: so that nobody else is.
     _port: Option<Port>,
     _serving: JoinSet<()>,
 }
 
-impl Unheard {
+impl UselessCollector {
     /// Takes connections, and says nothing ever.
     ///
     /// # Errors

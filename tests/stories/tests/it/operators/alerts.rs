@@ -23,7 +23,7 @@ use stories::{
 const HASTE: u32 = 60;
 /// Other stories on the same servers may have transactions open for as long.
 const OF_THE_CLUSTER: &str = "OldTransaction";
-const DASHBOARD: &str = include_str!("../../../../deploy/observability/dashboard.json");
+const DASHBOARD: &str = include_str!("../../../../../deploy/observability/dashboard.json");
 
 /// A system that is watched, and what watches it.
 async fn watched() -> Result<(World, Prometheus)> {

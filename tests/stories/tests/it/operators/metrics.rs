@@ -18,7 +18,7 @@ use stories::{
 };
 
 /// What operators are told of the metrics.
-const TOLD: &str = include_str!("../../../../deploy/observability/README.md");
+const TOLD: &str = include_str!("../../../../../deploy/observability/README.md");
 const BUYERS: usize = 12;
 
 /// The families that a service is said to have: rows of a table, a name and where it is to be found.

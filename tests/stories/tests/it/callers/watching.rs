@@ -122,14 +122,21 @@ async fn a_watch_ends_with_unavailable_when_its_server_stops() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_watch_more_than_a_server_takes_on_is_refused_until_another_has_ended() -> Result<()> {
-    let world = World::with(|stack| Ok(stack.env("orders", "WATCHES", "2"))).await?;
-    let (alice, bob) = (world.user("alice")?, world.user("bob")?);
+async fn one_watch_more_than_a_user_may_have_or_a_server_takes_on_is_refused_until_another_has_ended() -> Result<()> {
+    let limits = [("WATCHES", "3"), ("WATCHES_PER_USER", "2")];
+    let world =
+        World::with(|stack| Ok(limits.into_iter().fold(stack, |stack, (name, most)| stack.env("orders", name, most))))
+            .await?;
+    let (alice, bob, olga) = (world.user("alice")?, world.user("bob")?, world.operator()?);
     let ticket = alice.lists("Concert", 29900, 5).await?;
     let order = bob.places(&ticket, 1).await?;
     let [kept, given_up] = [watch(&bob, &order.id, None).await?, watch(&bob, &order.id, None).await?];
 
+    // As many as bob may have are not yet all that there may be.
     let refused = Refused::of(watch(&bob, &order.id, None).await.map(drop))?;
+    assert_eq!(refused, Refused::new(Code::ResourceExhausted, "TOO_MANY_WATCHES"));
+    let looked_on = watch(&olga, &order.id, None).await?;
+    let refused = Refused::of(watch(&olga, &order.id, None).await.map(drop))?;
     assert_eq!(refused, Refused { retry: true, ..Refused::new(Code::ResourceExhausted, "OVERLOADED") });
     bob.order(&order.id).await?;
 
@@ -137,7 +144,7 @@ async fn one_watch_more_than_a_server_takes_on_is_refused_until_another_has_ende
     let instead =
         wait::until("room for another watch", SOON, || async { Ok(watch(&bob, &order.id, None).await?) }).await?;
     let cancelled = bob.cancels(&order.id).await?;
-    for mut story in [kept, instead] {
+    for mut story in [kept, instead, looked_on] {
         assert_eq!(rest(&mut story, 0).await?.last(), Some(&cancelled));
     }
     world.end().await
