@@ -131,10 +131,10 @@ impl<C> Share<C> {
 
 /// Transactions that each of two writers does one after the other before both wait for each other: meanwhile one decides while the
 /// other's flush is waited for.
-const EACH: usize = 4;
+const EACH: usize = 8;
 /// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: about as many as it takes,
 /// of batches as they are by default.
-const WAITING: usize = 32;
+const WAITING: usize = 64;
 /// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
 /// other: so many, that both writers find partitions of their own.
 const AHEAD: usize = 2 * EACH;

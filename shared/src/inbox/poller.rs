@@ -96,6 +96,9 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const LEISURELY: Duration = Duration::from_millis(10);
 /// Bytes for which such a group's fetch doesn't wait its time out.
 const PLENTY: usize = 256 * 1024;
+/// Bytes of one partition that a fetch brings at most. The next fetch begins when all of this one is polled, and [`FETCH_PACE`] later:
+/// of a backlog the poller would wait for messages as long as it turns them into units, if a fetch brought librdkafka's 1 MiB.
+const FETCH_BYTES: usize = 4 * 1024 * 1024;
 /// The least time from one fetch that brought something to the next.
 const FETCH_PACE: Duration = Duration::from_millis(5);
 /// How long `poll` waits for a first message.
@@ -142,6 +145,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         .set("topic.metadata.refresh.interval.ms", "1000")
         .set("fetch.min.bytes", least.to_string())
         .set("fetch.wait.max.ms", wait.as_millis().to_string())
+        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
         .set("fetch.error.backoff.ms", "100")
         // Nothing is fetched while something waits to be polled, and then for so long: the first message after a pause
         // comes at once, and under load an answer, which has its price at the broker, here and in the batches that follow
