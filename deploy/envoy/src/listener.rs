@@ -41,20 +41,19 @@ pub(crate) fn listener(config: &Config, api: &Api) -> Value {
 /// A connection whose client has gone without a word ends within a minute and a half, and with it the watch that it may hold: of
 /// HTTP/1.1, whose connections have no pings of their own. Options of the listening socket, which Linux hands on to each connection.
 fn keepalive() -> Value {
-    /// `SOL_SOCKET` and `IPPROTO_TCP`.
-    const LEVELS: (u8, u8) = (1, 6);
+    const SOL_SOCKET: u8 = 1;
+    const IPPROTO_TCP: u8 = 6;
     const SO_KEEPALIVE: u8 = 9;
     const TCP_KEEPIDLE: u8 = 4;
     const TCP_KEEPINTVL: u8 = 5;
     const TCP_KEEPCNT: u8 = 6;
-    let (socket, tcp) = LEVELS;
     let option = |level: u8, name: u8, value: u8| json!({ "level": level, "name": name, "int_value": value });
     json!([
-        option(socket, SO_KEEPALIVE, 1),
+        option(SOL_SOCKET, SO_KEEPALIVE, 1),
         // In seconds, as the next is.
-        option(tcp, TCP_KEEPIDLE, 60),
-        option(tcp, TCP_KEEPINTVL, 10),
-        option(tcp, TCP_KEEPCNT, 3),
+        option(IPPROTO_TCP, TCP_KEEPIDLE, 60),
+        option(IPPROTO_TCP, TCP_KEEPINTVL, 10),
+        option(IPPROTO_TCP, TCP_KEEPCNT, 3),
     ])
 }
 

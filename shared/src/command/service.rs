@@ -69,7 +69,7 @@ pub trait Store: Domain {
         commands: &[&Self::Command],
     ) -> impl Future<Output = QueryResult<Self::Loaded>> + Send;
 
-    /// Writes back what is new and what was changed, in one statement per table each, polled together.
+    /// Writes back what is new and what was changed, in one statement per table for each of both, polled together.
     fn save(conn: &AsyncPgConnection, loaded: &Self::Loaded) -> impl Future<Output = QueryResult<()>> + Send;
 }
 

@@ -242,27 +242,22 @@ fn decide_units<S: Service>(
     claims: &Claims,
     loaded: S::Loaded,
 ) -> Decided<S> {
-    let (publishes, answers) = (work.source.publishes, work.answers);
-    let mut deciding = Deciding::<S> {
-        claims,
-        publishes,
-        answers,
-        loaded,
-        effects: Effects::default(),
-        void: Vec::new(),
-        changed: false,
-    };
+    let mut deciding =
+        Deciding::<S> { work, claims, loaded, effects: Effects::default(), void: Vec::new(), changed: false };
     let mut outcomes = Vec::with_capacity(work.units.len());
     for (index, unit) in work.units.iter().enumerate() {
         let outcome = match unit.at {
             Some(at) if !moved.contains(&at.partition) => UnitOutcome::Fenced,
-            _ => deciding.unit(unit),
+            at => {
+                let outcome = deciding.unit(unit);
+                // What its earlier commands have changed in memory can't be undone, and nothing more may be judged by that: the
+                // attempt is void, and the writer tries again without it.
+                if at.is_some() && outcome.blocks() {
+                    return Decided::Impossible(index, outcome);
+                }
+                outcome
+            }
         };
-        // What its earlier commands have changed in memory can't be undone, and nothing more may be judged by that: the attempt is
-        // void, and the writer tries again without it.
-        if unit.at.is_some() && outcome.blocks() && !matches!(outcome, UnitOutcome::Fenced) {
-            return Decided::Impossible(index, outcome);
-        }
         outcomes.push(outcome);
     }
     let accepted_claims = outcomes.iter().zip(work.units).any(|(outcome, unit)| {
@@ -277,10 +272,8 @@ fn decide_units<S: Service>(
 
 /// A batch that is being decided, command by command.
 struct Deciding<'a, S: Service> {
+    work: &'a Work<'a, S::Command>,
     claims: &'a Claims,
-    publishes: &'static str,
-    /// Whether the states that commands led to are wanted.
-    answers: bool,
     loaded: S::Loaded,
     effects: Effects,
     void: Vec<(&'a Claim, Void<S>)>,
@@ -305,10 +298,10 @@ impl<'a, S: Service> Deciding<'a, S> {
         if let Some(answered) = claimed(self.claims, envelope, &self.void) {
             return answered;
         }
-        match batch::decide_one::<S>(&mut self.loaded, envelope, self.publishes, &mut self.effects) {
+        match batch::decide_one::<S>(&mut self.loaded, envelope, self.work.source.publishes, &mut self.effects) {
             Verdict::Accepted { changed } => {
                 self.changed |= changed;
-                UnitOutcome::Done(self.answers.then(|| state::<S>(&self.loaded, envelope)))
+                UnitOutcome::Done(self.work.answers.then(|| state::<S>(&self.loaded, envelope)))
             }
             Verdict::Refused(refusal) => {
                 self.void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Refused(refusal.clone()))));

@@ -188,6 +188,33 @@ fn all_faults_are_told_at_once_a_line_each_and_no_secret_with_them() {
 }
 
 #[test]
+fn of_settings_that_belong_together_each_is_judged() {
+    for (given, expected) in [
+        (
+            &[("OTEL_TRACES_SAMPLER", "sometimes"), ("OTEL_TRACES_SAMPLER_ARG", "9")][..],
+            &["OTEL_TRACES_SAMPLER_ARG", "OTEL_TRACES_SAMPLER"][..],
+        ),
+        (&[("DATABASE_URL", ""), ("DATABASE_URL_FILE", "")], &["DATABASE_URL", "DATABASE_URL_FILE"]),
+        (&[("GRPC_ADDR", "127.0.0.1:1"), ("OPS_ADDR", "127.0.0.1:1")], &["OPS_ADDR"]),
+        (&[("GRPC_ADDR", "127.0.0.1:1"), ("OPS_ADDR", "127.0.0.2:1")], &[]),
+        (&[("GRPC_ADDR", "127.0.0.1:0"), ("OPS_ADDR", "127.0.0.1:0")], &[]),
+    ] {
+        assert_eq!(faults(read(&[], given)), expected, "{given:?}");
+    }
+}
+
+#[test]
+fn a_url_is_shown_without_what_may_be_a_password() {
+    for (url, shown) in [
+        ("ftp://jane:hunter2@issuer.example/keys", "\"ftp://…@issuer.example/keys\""),
+        ("ftp://issuer.example/@keys", "\"ftp://issuer.example/@keys\""),
+    ] {
+        let text = read(&[], &[("JWKS", url)]).unwrap_err().to_string();
+        assert!(text.contains(shown), "{text}");
+    }
+}
+
+#[test]
 fn a_secret_comes_from_its_variable_or_a_file_and_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");

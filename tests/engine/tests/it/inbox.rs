@@ -6,7 +6,7 @@ use engine_tests::{
     events::{DEADLY, UNREADABLE},
 };
 
-use crate::support::{Consuming, Db, Topics, add, awaited, lock, metric, unknown, until};
+use crate::support::{Consuming, Db, Topics, add, awaited, metric, unknown, until};
 
 /// So many messages of 1 each on a partition, over a few counters; the counters.
 async fn put(topics: &Topics, partition: i32, messages: usize) -> Vec<CounterId> {
@@ -275,9 +275,7 @@ async fn a_partition_that_is_cut_ahead_of_what_is_read_stops_there_and_no_other(
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 10).await;
     // Given a partition that waits for a lock and isn't read meanwhile, as others are that come later.
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, ids[2]).await;
+    let stranger = db.locking([ids[2]]).await;
     topics.put(ids.iter().map(|id| (0, id.to_string(), add(*id, 1)))).await;
     until("the partition to come to the lock", async || db.offset(0).await, |offset| *offset == 12).await;
     put(&topics, 1, 10).await;
@@ -303,9 +301,7 @@ async fn a_row_that_a_stranger_locks_holds_its_partition_and_no_other() {
     let ids = put(&topics, 0, 100).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     eventually(&db, 100).await;
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, ids[2]).await;
+    let stranger = db.locking([ids[2]]).await;
 
     // The partition comes to the locked one after two others.
     topics.put((0..50).map(|n| (0, ids[n % 5].to_string(), add(ids[n % 5], 1)))).await;

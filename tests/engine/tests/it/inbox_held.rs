@@ -3,7 +3,7 @@
 
 use engine_tests::domain::CounterId;
 
-use crate::support::{Consuming, Db, Topics, adds, lock, metric, unknown, until};
+use crate::support::{Consuming, Db, Topics, adds, metric, unknown, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is_done() {
@@ -13,9 +13,7 @@ async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is
     topics.put(adds(0, id, 1)).await;
     let consumer = Consuming::start(&db.database, &topics, 100);
     until("the counter", async || db.sum().await, |sum| *sum == 1).await;
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, id).await;
+    let stranger = db.locking([id]).await;
 
     let undecodable = (0, id.to_string(), b"\xffno protobuf".to_vec());
     topics.put(adds(0, id, 10).chain([undecodable]).chain(adds(0, id, 10))).await;
@@ -30,6 +28,29 @@ async fn what_cant_be_decoded_behind_what_waits_stops_its_partition_once_that_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_lock_is_free_goes_on_while_others_wait_for_theirs() {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(4));
+    topics.make_asked().await;
+    let ids: Vec<_> = (0..3).map(|_| CounterId::new()).collect();
+    let all = |messages| (0..3).zip(&ids).flat_map(move |(partition, id)| adds(partition, *id, messages));
+    topics.put(all(1)).await;
+    let consumer = Consuming::start(&db.database, &topics, 100);
+    until("the counters", async || db.sum().await, |sum| *sum == 3).await;
+    let (kept, given_up) = (db.locking([ids[0], ids[2]]).await, db.locking([ids[1]]).await);
+    topics.put(all(5)).await;
+    until("the consumer to meet a lock", async || db.waiting().await, |sessions| *sessions >= 1).await;
+    topics.put(adds(3, CounterId::new(), 5)).await;
+    until("those to wait aside", async || db.offset(3).await, |next| *next == 5).await;
+    given_up.batch_execute("COMMIT").await.unwrap();
+    until("the one between", async || db.offset(1).await, |next| *next == 6).await;
+    assert_eq!((db.offset(0).await, db.offset(2).await), (1, 1));
+    kept.batch_execute("COMMIT").await.unwrap();
+    until("all of it", async || db.sum().await, |sum| *sum == 3 + 15 + 5).await;
+    db.assert_versions_have_no_gap().await;
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_wait_are_read_on_when_they_have_gone_and_come_back() {
     let (db, topics) = (Db::new().await, Topics::new().with_partitions(4));
     topics.make_asked().await;
@@ -38,11 +59,7 @@ async fn partitions_that_wait_are_read_on_when_they_have_gone_and_come_back() {
     topics.put(all(1)).await;
     let steady = Consuming::start(&db.database, &topics, 100);
     until("the counters", async || db.sum().await, |sum| *sum == 4).await;
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    for id in &ids {
-        lock(&stranger, *id).await;
-    }
+    let stranger = db.locking(ids.iter().copied()).await;
     topics.put(all(5)).await;
     until("the consumer to meet a lock", async || db.waiting().await, |sessions| *sessions >= 1).await;
 
@@ -71,9 +88,7 @@ async fn nothing_is_left_out_where_a_fault_of_the_database_and_the_end_come_toge
         assert_eq!(db.sum().await, expected, "each message once");
         let polled = async || metric(&consumer.metrics, r#"inbox_passed_over_total{group="counter-events"}"#);
         let before = polled().await.unwrap();
-        let stranger = db.session().await;
-        stranger.batch_execute("BEGIN").await.unwrap();
-        lock(&stranger, id).await;
+        let stranger = db.locking([id]).await;
         // A transaction that waits, and much behind it that has been polled by then.
         topics.put(adds(0, id, 1)).await;
         until("the consumer to meet the lock", async || db.waiting().await, |sessions| *sessions == 1).await;

@@ -169,9 +169,7 @@ async fn a_deadlock_is_tried_again() {
     let stranger = db.session().await;
     stranger.batch_execute("BEGIN; SET LOCAL deadlock_timeout = '10s'").await.unwrap();
     lock(&stranger, second).await;
-    let other = db.session().await;
-    other.batch_execute("BEGIN").await.unwrap();
-    lock(&other, busy).await;
+    let other = db.locking([busy]).await;
 
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'eager' AND wait_event_type = 'Lock'";
     let waits = async |on: &str| {

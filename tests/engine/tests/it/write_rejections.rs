@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use engine_tests::domain::{CounterId, PANICS};
 use shared::command::{Done, Failure, LaneConfig};
 
-use crate::support::{Db, Writing, awaited, create, increment, lock, metric, titled, until, within};
+use crate::support::{Db, Writing, awaited, create, increment, metric, titled, until, within};
 
 /// The value that the table's own rule forbids.
 const FORBIDDEN: i32 = 999_666;
@@ -103,9 +103,7 @@ async fn a_root_that_a_stranger_locks_holds_up_nobody_but_its_own_commands() {
     let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO });
     let ids = counters(&writing, 64).await;
     let locked = ids[20];
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, locked).await;
+    let stranger = db.locking([locked]).await;
 
     let begun = Instant::now();
     let others = writing.submit_all(ids.iter().filter(|id| **id != locked).map(|id| increment(*id, 1)));
@@ -145,9 +143,7 @@ async fn a_hot_root_that_a_stranger_locks_is_searched_for_once_however_many_comm
     let writing = Writing::on(&db.database);
     let ids = counters(&writing, 65).await;
     let (hot, others) = ids.split_first().unwrap();
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, *hot).await;
+    let stranger = db.locking([*hot]).await;
 
     // Eight hot ones after each of the others.
     let calls = others.iter().flat_map(|id| std::iter::once(*id).chain(std::iter::repeat_n(*hot, 8)));
@@ -176,9 +172,7 @@ async fn what_is_about_a_root_that_is_waited_for_aside_joins_it_there() {
     let writing = Writing::with(&db.database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO });
     let ids = counters(&writing, 9).await;
     let (locked, others) = ids.split_first().unwrap();
-    let stranger = db.session().await;
-    stranger.batch_execute("BEGIN").await.unwrap();
-    lock(&stranger, *locked).await;
+    let stranger = db.locking([*locked]).await;
     let halvings = || metric(&writing.metrics, r#"write_halvings_total{lane="calls"}"#);
 
     let mut stuck = Vec::new();

@@ -102,6 +102,16 @@ impl Db {
         .await
     }
 
+    /// A stranger's session, within a transaction that has locked these counters' rows.
+    pub async fn locking(&self, ids: impl IntoIterator<Item = CounterId>) -> Session {
+        let session = self.session().await;
+        session.batch_execute("BEGIN").await.unwrap();
+        for id in ids {
+            lock(&session, id).await;
+        }
+        session
+    }
+
     /// How many of its sessions wait for a lock.
     pub async fn waiting(&self) -> i64 {
         let waiting =
