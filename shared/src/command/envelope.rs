@@ -24,8 +24,13 @@ pub struct Envelope<C> {
 impl<C> Envelope<C> {
     /// A command given now.
     pub fn new(command: C, trace: TraceContext) -> Self {
+        Self::at(clock::now(), command, trace)
+    }
+
+    /// A command given then.
+    pub(crate) fn at(now: Timestamp, command: C, trace: TraceContext) -> Self {
         let transaction = Later::of(&trace);
-        Self { command, now: clock::now(), trace, claim: None, transaction }
+        Self { command, now, trace, claim: None, transaction }
     }
 
     /// With what makes it done once, however often it comes, if its caller gave that.

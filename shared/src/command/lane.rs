@@ -428,7 +428,7 @@ impl<S: Service> Worker<S> {
     /// Tells whoever asked, unless it is to be tried again. True if that is for a lock.
     fn answer(&mut self, unit: Unit<S::Command>, asker: Asker<S>, outcome: UnitOutcome<S>) -> bool {
         let reply = match outcome {
-            UnitOutcome::Done(Some(state)) => Ok(Done::Now(state)),
+            UnitOutcome::Done(Some(state)) => Ok(Done::Now(*state)),
             UnitOutcome::Before(resource) => Ok(Done::Before(resource)),
             UnitOutcome::Refused(refusal) => Err(Failure::Refused(refusal)),
             UnitOutcome::RequestIdReused => Err(Failure::RequestIdReused),

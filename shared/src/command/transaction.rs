@@ -301,7 +301,7 @@ impl<'a, S: Service> Deciding<'a, S> {
         match batch::decide_one::<S>(&mut self.loaded, envelope, self.work.source.publishes, &mut self.effects) {
             Verdict::Accepted { changed } => {
                 self.changed |= changed;
-                UnitOutcome::Done(self.work.answers.then(|| state::<S>(&self.loaded, envelope)))
+                UnitOutcome::Done(self.work.answers.then(|| Box::new(state::<S>(&self.loaded, envelope))))
             }
             Verdict::Refused(refusal) => {
                 self.void.extend(envelope.claim.as_ref().map(|claim| (claim, Void::Refused(refusal.clone()))));

@@ -25,8 +25,9 @@ pub(crate) struct At {
 
 /// What became of a unit.
 pub(crate) enum UnitOutcome<S: Domain> {
-    /// Its effects are committed; a caller's command comes with the state it led to.
-    Done(Option<S::State>),
+    /// Its effects are committed; a caller's command comes with the state it led to. Boxed: most of these are of messages, and go from
+    /// hand to hand without one.
+    Done(Option<Box<S::State>>),
     /// A caller's command that was done before, with the resource it made then.
     Before(Uuid),
     /// The request id stands for another request.

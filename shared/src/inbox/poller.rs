@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ConsumerConfig, Delivery, Subscription, offsets};
 use crate::{
     backoff::Backoff,
-    clock::Timestamp,
+    clock::{self, Timestamp},
     command::{At, Envelope, Unit},
     db::Database,
     kafka::{Complaints, KafkaConfig, Requests, trace_of},
@@ -168,9 +168,12 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
         context.complaints.watch();
+        // One time for all that is there at once.
+        let mut now = None;
         let poll = |wait| {
             let polled = client.poll(wait)?;
-            Some(polled.map(|message| decode(&message, subscription, passed_over)))
+            let now = *now.get_or_insert_with(clock::now);
+            Some(polled.map(|message| decode(&message, now, subscription, passed_over)))
         };
         let messages = gather(&context.fresh, poll, |error| context.complain(&error));
         if !messages.is_empty() && context.told.blocking_send(Polled::Messages(messages)).is_err() {
@@ -193,7 +196,9 @@ fn gather<C>(
         // Of partitions that went and came back within this poll, whether it brought a message or not: these are read
         // again from the database's offset on, and what was gathered before would be taken for what follows it.
         let fresh = std::mem::take(&mut *fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        messages.retain(|earlier| earlier.at().is_none_or(|at| !fresh.contains(&at.partition)));
+        if !fresh.is_empty() {
+            messages.retain(|earlier| earlier.at().is_none_or(|at| !fresh.contains(&at.partition)));
+        }
         match polled {
             Some(Ok(message)) => messages.push(message),
             Some(Err(error)) => complain(error),
@@ -203,7 +208,12 @@ fn gather<C>(
     messages
 }
 
-fn decode<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passed_over: &Counter) -> Decoded<C> {
+fn decode<C>(
+    message: &BorrowedMessage<'_>,
+    now: Timestamp,
+    subscription: Subscription<C>,
+    passed_over: &Counter,
+) -> Decoded<C> {
     // A producer's clock would say nothing here: another may be behind it.
     let written = match message.timestamp() {
         rdkafka::Timestamp::LogAppendTime(millis) => Timestamp::from_timestamp_millis(millis),
@@ -226,7 +236,7 @@ fn decode<C>(message: &BorrowedMessage<'_>, subscription: Subscription<C>, passe
             if commands.is_empty() {
                 passed_over.inc();
             }
-            let envelope = |command| Envelope::new(command, span.context().clone());
+            let envelope = |command| Envelope::at(now, command, span.context().clone());
             Ok(Unit { commands: commands.into_iter().map(envelope).collect(), at: Some(at) })
         }
         Ok(Err(why)) => Err((at, why.to_string())),

@@ -1,9 +1,12 @@
 //! A producer whose deliveries are awaited by batch: one by one, each message costs a round trip of its own, and
 //! librdkafka has nothing to put together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rdkafka::{
@@ -11,7 +14,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
 };
 use tokio::sync::Notify;
 
@@ -19,6 +22,10 @@ use super::{Complaints, KafkaConfig, Requests};
 
 /// What logs and metrics call it.
 pub(crate) const PRODUCER: &str = "producer";
+
+/// How long one poll of the client lasts. At its end rdkafka spins for what is left of a millisecond: with the tenth of a second
+/// that its own `ThreadedProducer` polls for, a hundredth of a core, always. The client's end waits for the end of a poll.
+const POLLED_FOR: Duration = Duration::from_millis(500);
 
 /// A message to be sent.
 pub(crate) struct Record<'a> {
@@ -30,7 +37,7 @@ pub(crate) struct Record<'a> {
 
 /// Sends to one topic: idempotent, acknowledged by all replicas, without a timeout that gives up.
 pub(crate) struct BatchProducer {
-    producer: ThreadedProducer<Context>,
+    producer: Arc<BaseProducer<Context>>,
     topic: String,
 }
 
@@ -98,14 +105,14 @@ pub(crate) enum SendError {
 }
 
 impl BatchProducer {
-    /// `most` is how many messages may be under way at once.
+    /// `most` is how many messages may be under way at once. Must be called on a thread of the runtime.
     pub(crate) fn new(kafka: &KafkaConfig, topic: &str, most: usize) -> KafkaResult<Self> {
         let context = Context {
             complaints: Complaints::of(PRODUCER),
             requests: kafka.requests.client(PRODUCER),
             acknowledged: AtomicU64::new(0),
         };
-        let producer = kafka
+        let producer: BaseProducer<Context> = kafka
             .client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -124,6 +131,14 @@ impl BatchProducer {
             .set("queue.buffering.max.messages", most.max(1).to_string())
             .set("queue.buffering.max.kbytes", "1048576")
             .create_with_context(context)?;
+        let producer = Arc::new(producer);
+        let polled = producer.clone();
+        tokio::task::spawn_blocking(move || {
+            // The last that holds it ends the client, which joins its threads.
+            while Arc::strong_count(&polled) > 1 {
+                polled.poll(POLLED_FOR);
+            }
+        });
         Ok(Self { producer, topic: topic.to_owned() })
     }
 

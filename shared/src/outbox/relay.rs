@@ -133,7 +133,7 @@ struct Leader<'a> {
     renewed: Instant,
     /// What was read while the batch before it was sent.
     prefetched: Option<Fresh>,
-    producer: Arc<BatchProducer>,
+    producer: BatchProducer,
     partitions: i32,
     source: String,
 }
@@ -213,7 +213,6 @@ impl Relay {
         let found = ensure_topic(&config.kafka, config.topic, config.new_topic).await?;
         let partitions = record_topic(conn, config.topic, found).await?;
         let producer = BatchProducer::new(&config.kafka, &config.kafka.topic(config.topic), 4 * config.batch)?;
-        let producer = Arc::new(producer);
         let source = format!("/ticketing/{}", config.service);
         tracing::info!(topic = config.topic, partitions, epoch = lease.epoch, "publishing the outbox");
         self.metrics.leading(true);
@@ -225,14 +224,11 @@ impl Relay {
             unsaved: false,
             renewed: Instant::now(),
             prefetched: None,
-            producer: producer.clone(),
+            producer,
             partitions,
             source,
         };
-        let result = leader.publish(stop, backoff).await;
-        // Dropping it joins its threads, which would block the runtime's.
-        tokio::task::spawn_blocking(move || drop(producer));
-        result
+        leader.publish(stop, backoff).await
     }
 }
 
