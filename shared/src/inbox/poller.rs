@@ -168,7 +168,7 @@ pub(super) fn poll<C: Send + 'static>(client: &Arc<Client<C>>, subscription: Sub
     let context = client.context().clone();
     while !context.stop.is_cancelled() && !context.told.is_closed() {
         context.complaints.watch();
-        // One time for all that is there at once.
+        // One time for all that is there at once: of a backlog, reading the clock is a part of what a message costs.
         let mut now = None;
         let poll = |wait| {
             let polled = client.poll(wait)?;
