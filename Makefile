@@ -44,7 +44,7 @@ openapi: ## writes proto/openapi.yaml, the contract in JSON's terms, from the pr
 BUF = $$(cargo run --quiet --package local -- tools buf | sed 's/^Buf: //')
 
 # Everything that tests run beside: a throwaway Postgres and Kafka, started once for all of them.
-WITH_SERVERS := cargo run --quiet --package local -- with-servers --
+WITH_SERVERS := cargo run --quiet --package local -- with-servers --room 5 --
 
 .PHONY: check
 check: ## formatting, clippy with warnings denied, documentation, protos

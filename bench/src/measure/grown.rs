@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use local::{
+    disk,
     ports::Port,
     postgres::{Postgres, PostgresConfig},
     progress::{say, step},
@@ -58,6 +59,9 @@ const ROWS: [(&str, &str); 6] = [
     ),
 ];
 
+/// What an ended order takes of the disk, with its event, its indexes, and its share of the log.
+const BYTES_AN_ORDER: usize = 2_500;
+
 /// The best rate on them.
 pub(super) async fn sagas(rig: &Rig, guess: f64) -> Result<Taken> {
     let dir = rig.tools.cache().join(format!("bench-grown-{:016x}", fingerprint(rig).await?));
@@ -75,6 +79,8 @@ async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     forget_systems(&admin).await?;
     let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
     if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
+        let gigabytes = (rig.scale.grown * BYTES_AN_ORDER).div_ceil(1_000_000_000);
+        disk::require(rig.tools.cache(), gigabytes as u64, "filling databases with ended orders")?;
         // Not all were given back.
         for service in SERVICES {
             admin.batch_execute(&format!("DROP DATABASE IF EXISTS grown_{service}")).await?;

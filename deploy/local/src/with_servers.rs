@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::disk;
 use crate::progress::say;
 use crate::throwaway::Throwaway;
 use crate::tools::Tools;
@@ -22,6 +23,9 @@ pub struct WithServers {
     /// Postgres doesn't wait for the disk; for what neither measures nor crashes anything.
     #[arg(long)]
     pub no_fsync: bool,
+    /// Gigabytes (of 10^9 bytes) that the command and the servers may write to the temporary folder: without them nothing begins.
+    #[arg(long, default_value_t = 1)]
+    pub room: u64,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
@@ -31,8 +35,10 @@ pub struct WithServers {
 /// Ctrl-C reaches the command from the terminal and SIGTERM is passed on to it; its end is awaited either way.
 ///
 /// # Errors
-/// When the servers can't be started or stopped, or there is no such command.
+/// When there is too little room, the servers can't be started or stopped, or there is no such command.
 pub async fn run(tools: &Tools, options: WithServers) -> Result<ExitCode> {
+    let temporary = std::env::temp_dir();
+    disk::require(&temporary, options.room, "what runs here")?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let servers = tokio::select! {
@@ -41,6 +47,10 @@ pub async fn run(tools: &Tools, options: WithServers) -> Result<ExitCode> {
         _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
     let code = command(tools, &servers, &options.command, &mut interrupt, &mut terminate).await;
+    // Now, while what was written still is there.
+    if disk::full(&temporary) {
+        say(format_args!("the disk of {} is full: what failed may have failed for that alone", temporary.display()));
+    }
     let stopped = servers.stop().await;
     let code = code?;
     stopped.map(|()| code)

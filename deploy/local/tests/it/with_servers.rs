@@ -47,6 +47,22 @@ async fn the_command_gets_the_servers_and_its_exit_status_is_passed_on() {
 }
 
 #[tokio::test]
+async fn without_room_on_the_disk_nothing_begins() {
+    let dir = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    command.args(["with-servers", "--room", "1000000", "--", "echo", "begun"]).env("TMPDIR", dir.path());
+
+    let output = command.output().await.unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    let told = String::from_utf8(output.stderr).unwrap();
+    let missing = format!("what runs here may take 1000000 GB, and the disk of {} has ", dir.path().display());
+    assert!(told.contains(&missing), "{told}");
+    assert_eq!(server_folders(dir.path()), 0);
+}
+
+#[tokio::test]
 async fn sigterm_reaches_the_command_and_then_nothing_is_left() {
     let dir = folder();
     let mut child =
