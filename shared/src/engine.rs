@@ -128,7 +128,7 @@ impl<S: Service> Engine<S> {
             brokers: config.kafka.brokers.clone(),
             prefix: config.kafka.topic_prefix.clone(),
             client_id: plan.name.to_owned(),
-            requests: KafkaMetrics::new(&metrics),
+            metrics: KafkaMetrics::new(&metrics),
         };
         let pool = Pool::new(database.clone(), config.database.pool);
         pool.show(&metrics);

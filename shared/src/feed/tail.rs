@@ -40,8 +40,8 @@ const LINGER: Duration = Duration::from_secs(30);
 
 impl<T: Clone + Send + Sync + 'static> Tail<T> {
     pub(crate) fn new(kafka: KafkaConfig, topic: &'static str, read: Read<T>, feed: Feed<T>) -> Self {
-        // So that its requests read 0 before anybody has watched.
-        drop(kafka.requests.client(CLIENT));
+        // So that its metrics read 0 before anybody has watched.
+        drop(kafka.metrics.client(CLIENT));
         Self { kafka, topic, read, feed }
     }
 
@@ -84,7 +84,7 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
             .set("allow.auto.create.topics", "false")
             .set("queued.max.messages.kbytes", "4096")
             // What goes wrong is told by whoever is given the error.
-            .create_with_context(Asking::counted(self.kafka.requests.client(CLIENT)))?;
+            .create_with_context(Asking::shown(self.kafka.metrics.client(CLIENT)))?;
         client.assign(&ends(&client, &topic)?)?;
         // From here on nothing is missed; what changed before that, those who read their state earlier may have been.
         self.feed.missed();

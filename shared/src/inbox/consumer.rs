@@ -160,7 +160,7 @@ impl<S: Service> Consumer<S> {
         wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        drop(kafka.requests.client(subscription.group));
+        drop(kafka.metrics.client(subscription.group));
         let metrics = metrics.group(subscription.group);
         let writer = || {
             let (database, commands) = (database.clone(), commands.clone());

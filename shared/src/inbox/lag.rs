@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{InboxMetrics, metrics::Partitions};
 use crate::{
     db::{Fixed, Prepared},
-    kafka::{Asking, KafkaConfig, Requests},
+    kafka::{Asking, ClientStatistics, KafkaConfig},
     ops::Sample,
     telemetry::Spell,
 };
@@ -52,7 +52,7 @@ pub(crate) struct Watermarks {
     kafka: KafkaConfig,
     topics: Vec<&'static str>,
     every: Duration,
-    requests: Requests,
+    statistics: ClientStatistics,
     ends: Ends,
 }
 
@@ -81,8 +81,8 @@ pub(crate) fn lag(
         partitions: Mutex::new(partitions),
         ends: ends.clone(),
     };
-    let requests = kafka.requests.client(CLIENT);
-    (lag, Watermarks { kafka: kafka.clone(), topics, every, requests, ends })
+    let statistics = kafka.metrics.client(CLIENT);
+    (lag, Watermarks { kafka: kafka.clone(), topics, every, statistics, ends })
 }
 
 struct Offsets;
@@ -143,8 +143,8 @@ impl Lag {
 impl Watermarks {
     /// Asks until it is told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let Self { kafka, topics, every, requests, ends } = self;
-        let client: BaseConsumer<Asking> = match kafka.client().create_with_context(Asking::counted(requests)) {
+        let Self { kafka, topics, every, statistics, ends } = self;
+        let client: BaseConsumer<Asking> = match kafka.client().create_with_context(Asking::shown(statistics)) {
             Ok(client) => client,
             Err(error) => {
                 tracing::error!(%error, "no client to ask for the ends of topics: how far groups are isn't known");

@@ -24,7 +24,7 @@ use crate::{
     clock::{self, Timestamp},
     command::{At, Envelope, Unit},
     db::Database,
-    kafka::{Complaints, KafkaConfig, Requests, trace_of},
+    kafka::{ClientStatistics, Complaints, KafkaConfig, trace_of},
     telemetry::{Record, Span, Spell},
 };
 
@@ -81,7 +81,7 @@ pub(super) struct Rebalancer<C> {
     fresh: Mutex<Vec<i32>>,
     stop: CancellationToken,
     complaints: Complaints,
-    requests: Requests,
+    statistics: ClientStatistics,
     /// The topic isn't there.
     missing: Spell,
 }
@@ -124,7 +124,7 @@ pub(super) fn subscribe<C: Send + 'static>(
         fresh: Mutex::default(),
         stop,
         complaints: Complaints::of(subscription.group),
-        requests: kafka.requests.client(subscription.group),
+        statistics: kafka.metrics.client(subscription.group),
         missing: Spell::default(),
     };
     let (least, wait) = fetches(config.pace);
@@ -255,7 +255,7 @@ impl<C: Send + 'static> ClientContext for Rebalancer<C> {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.requests.count(statistics);
+        self.statistics.told(statistics);
     }
 }
 

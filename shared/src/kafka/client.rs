@@ -2,7 +2,7 @@
 
 use rdkafka::ClientConfig;
 
-use super::requests::{KafkaMetrics, TOLD_EVERY_MS};
+use super::statistics::{KafkaMetrics, TOLD_EVERY_MS};
 
 /// `host:port` of some brokers, separated by commas.
 pub type Brokers = String;
@@ -16,8 +16,8 @@ pub struct KafkaConfig {
     pub prefix: String,
     /// What brokers see this client as.
     pub client_id: String,
-    /// What its clients' requests are counted by.
-    pub requests: KafkaMetrics,
+    /// Where its clients tell how they are.
+    pub metrics: KafkaMetrics,
 }
 
 impl KafkaConfig {

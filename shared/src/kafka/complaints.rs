@@ -8,7 +8,7 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::Requests;
+use super::ClientStatistics;
 use crate::telemetry::Spell;
 
 /// A client's complaints: its errors and what it logs as such, which say the same twice, are one thing to be told of.
@@ -53,12 +53,12 @@ impl Complaints {
 
 /// For a client whose errors are given to whoever asked.
 #[derive(Default)]
-pub(crate) struct Asking(Option<Requests>);
+pub(crate) struct Asking(Option<ClientStatistics>);
 
 impl Asking {
-    /// One that lasts, so that its requests are counted.
-    pub(crate) fn counted(requests: Requests) -> Self {
-        Self(Some(requests))
+    /// One that lasts, so that metrics show how it is.
+    pub(crate) fn shown(statistics: ClientStatistics) -> Self {
+        Self(Some(statistics))
     }
 }
 
@@ -72,8 +72,8 @@ impl ClientContext for Asking {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if let Some(requests) = &self.0 {
-            requests.count(statistics);
+        if let Some(shown) = &self.0 {
+            shown.told(statistics);
         }
     }
 }

@@ -7,7 +7,7 @@ mod cloud_event;
 mod complaints;
 mod murmur2;
 mod producer;
-mod requests;
+mod statistics;
 mod topic;
 
 pub use client::{Brokers, KafkaConfig};
@@ -16,6 +16,6 @@ pub(crate) use cloud_event::trace_of;
 pub(crate) use complaints::{Asking, Complaints};
 pub use murmur2::partition_of;
 pub(crate) use producer::{BatchProducer, PRODUCER, Record, SendError};
-pub use requests::KafkaMetrics;
-pub(crate) use requests::Requests;
+pub(crate) use statistics::ClientStatistics;
+pub use statistics::KafkaMetrics;
 pub use topic::{TopicConfig, TopicError, ensure_topic, partition_count};

@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-use super::{Complaints, KafkaConfig, Requests};
+use super::{ClientStatistics, Complaints, KafkaConfig};
 
 /// What logs and metrics call it.
 pub(crate) const PRODUCER: &str = "producer";
@@ -66,7 +66,7 @@ impl Latch {
 
 struct Context {
     complaints: Complaints,
-    requests: Requests,
+    statistics: ClientStatistics,
     acknowledged: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.requests.count(statistics);
+        self.statistics.told(statistics);
     }
 }
 
@@ -109,7 +109,7 @@ impl BatchProducer {
     pub(crate) fn new(kafka: &KafkaConfig, topic: &str, most: usize) -> KafkaResult<Self> {
         let context = Context {
             complaints: Complaints::of(PRODUCER),
-            requests: kafka.requests.client(PRODUCER),
+            statistics: kafka.metrics.client(PRODUCER),
             acknowledged: AtomicU64::new(0),
         };
         let producer: BaseProducer<Context> = kafka

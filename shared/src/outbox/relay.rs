@@ -141,8 +141,8 @@ struct Leader<'a> {
 impl Relay {
     /// `wake` is what this process's writers notify.
     pub fn new(config: RelayConfig, database: Database, wake: Arc<Notify>, metrics: Arc<OutboxMetrics>) -> Self {
-        // So that its requests read 0 before it has led.
-        drop(config.kafka.requests.client(PRODUCER));
+        // So that its metrics read 0 before it has led.
+        drop(config.kafka.metrics.client(PRODUCER));
         Self { config, database, wake, metrics, holder: Uuid::now_v7() }
     }
 

@@ -56,7 +56,7 @@ impl Topics {
             brokers: brokers.to_owned(),
             prefix,
             client_id: "test".to_owned(),
-            requests: KafkaMetrics::default(),
+            metrics: KafkaMetrics::default(),
         };
         Self { config, new_topic: TopicConfig { partitions: 3, replication: 1 } }
     }

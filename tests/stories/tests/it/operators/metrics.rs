@@ -118,10 +118,11 @@ async fn every_metric_is_there_before_anything_has_happened_and_no_buyer_adds_on
     .await?;
     // Every group has read all that there is, by the database and the brokers; and every client has said something.
     for (service, client) in [("tickets", "producer"), ("tickets", "tickets-orders"), ("orders", "lag")] {
-        wait::until(&format!("{service}'s requests as {client} to be counted"), SOON, || async {
+        wait::until(&format!("{service} to show how it is doing as {client}"), SOON, || async {
             let page = Page::of(&world, service, 0).await?;
             let requests = page.value(&format!("kafka_requests_total{{client=\"{client}\"}}"))?;
-            ensure!(requests > 0.0, "{requests}");
+            let connected = page.value(&format!("kafka_connected{{client=\"{client}\"}}"))?;
+            ensure!(requests > 0.0 && connected == 1.0, "{requests}, {connected}");
             Ok(())
         })
         .await?;
