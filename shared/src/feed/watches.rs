@@ -29,10 +29,17 @@ struct Watches<T> {
 }
 
 struct Open<T> {
-    keys: HashMap<Arc<str>, watch::Sender<Slot<T>>>,
+    keys: HashMap<Arc<str>, Watched<T>>,
     /// How many each user has; nobody who has none.
     users: HashMap<UserId, usize>,
     count: usize,
+}
+
+/// A key that somebody watches.
+struct Watched<T> {
+    slot: watch::Sender<Slot<T>>,
+    /// Counted here, under the lock: a receiver still is one while the watch that held it has ended.
+    watches: usize,
 }
 
 /// What a watch has yet to see: the newest state, and how often some may have been missed.
@@ -94,15 +101,13 @@ impl<T: Clone> Feed<T> {
         open.users.insert(user.clone(), theirs + 1);
         open.count += 1;
         self.0.metrics.watching(open.count);
-        let (key, slot) = match open.keys.get_key_value(key) {
-            Some((key, sender)) => (key.clone(), sender.subscribe()),
-            None => {
-                let (sender, slot) = watch::channel(Slot { newest: None, gaps: 0 });
-                let key: Arc<str> = key.into();
-                open.keys.insert(key.clone(), sender);
-                (key, slot)
-            }
-        };
+        let key = open.keys.get_key_value(key).map_or_else(|| key.into(), |(key, _)| key.clone());
+        let watched = open
+            .keys
+            .entry(key.clone())
+            .or_insert_with(|| Watched { slot: watch::Sender::new(Slot { newest: None, gaps: 0 }), watches: 0 });
+        watched.watches += 1;
+        let slot = watched.slot.subscribe();
         let gaps = slot.borrow().gaps;
         drop(open);
         self.0.first.notify_one();
@@ -128,8 +133,8 @@ impl<T: Clone> Feed<T> {
 
     /// Tells whoever watches this key of a state, unless a newer one is known.
     pub(super) fn tell(&self, key: &str, version: Version, state: T) {
-        if let Some(slot) = self.open().keys.get(key) {
-            slot.send_if_modified(|slot| {
+        if let Some(watched) = self.open().keys.get(key) {
+            watched.slot.send_if_modified(|slot| {
                 let newer = slot.newest.as_ref().is_none_or(|(known, _)| *known < version);
                 if newer {
                     slot.newest = Some((version, state));
@@ -143,7 +148,7 @@ impl<T: Clone> Feed<T> {
     /// Tells everyone that they may have missed something.
     pub(super) fn missed(&self) {
         self.0.metrics.gap();
-        self.open().keys.values().for_each(|slot| slot.send_modify(|slot| slot.gaps += 1));
+        self.open().keys.values().for_each(|watched| watched.slot.send_modify(|slot| slot.gaps += 1));
     }
 }
 
@@ -186,9 +191,11 @@ impl<T> Drop for Watch<T> {
                 open.users.remove(&self.user);
             }
         }
-        // This one still counts.
-        if open.keys.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
-            open.keys.remove(&self.key);
+        if let Some(watched) = open.keys.get_mut(&self.key) {
+            watched.watches -= 1;
+            if watched.watches == 0 {
+                open.keys.remove(&self.key);
+            }
         }
     }
 }
@@ -244,5 +251,25 @@ mod tests {
         drop(two);
         assert!(!feed.wants("a") && !feed.is_watched() && feed.open().users.is_empty());
         feed.watch("b", &alice).unwrap();
+    }
+
+    #[test]
+    fn watches_of_one_key_that_end_at_the_same_time_leave_nothing_behind() {
+        const TOGETHER: usize = 4;
+        let (feed, alice) = (feed(TOGETHER, TOGETHER), alice());
+        for _ in 0..1000 {
+            let barrier = std::sync::Barrier::new(TOGETHER);
+            std::thread::scope(|threads| {
+                for _ in 0..TOGETHER {
+                    let watch = feed.watch("a", &alice).unwrap();
+                    let barrier = &barrier;
+                    threads.spawn(move || {
+                        barrier.wait();
+                        drop(watch);
+                    });
+                }
+            });
+            assert!(!feed.wants("a"));
+        }
     }
 }
