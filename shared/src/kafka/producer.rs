@@ -16,7 +16,7 @@ use rdkafka::{
     message::{DeliveryResult, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
 };
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{ClientStatistics, Complaints, KafkaConfig};
 
@@ -39,6 +39,8 @@ pub(crate) struct Record<'a> {
 pub(crate) struct BatchProducer {
     producer: Arc<BaseProducer<Context>>,
     topic: String,
+    /// Has threads for what blocks.
+    runtime: Handle,
 }
 
 /// The deliveries that a batch still waits for.
@@ -132,14 +134,14 @@ impl BatchProducer {
             .set("queue.buffering.max.kbytes", "1048576")
             .create_with_context(context)?;
         let producer = Arc::new(producer);
-        let polled = producer.clone();
-        tokio::task::spawn_blocking(move || {
+        let (polled, runtime) = (producer.clone(), Handle::current());
+        runtime.spawn_blocking(move || {
             // The last that holds it ends the client, which joins its threads.
             while Arc::strong_count(&polled) > 1 {
                 polled.poll(POLLED_FOR);
             }
         });
-        Ok(Self { producer, topic: topic.to_owned() })
+        Ok(Self { producer, topic: topic.to_owned(), runtime })
     }
 
     /// Sends all and awaits the broker's word on each. Messages of a partition arrive in their order.
@@ -192,7 +194,9 @@ impl BatchProducer {
 
 impl Drop for BatchProducer {
     fn drop(&mut self) {
-        // What is still under way may or may not arrive; whoever drops the producer reads it again from the outbox.
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        // What is still under way may or may not arrive; whoever drops the producer reads it again from the outbox. Purging waits
+        // for each of librdkafka's threads, and one of those may be waiting for a name server.
+        let producer = self.producer.clone();
+        self.runtime.spawn_blocking(move || producer.purge(PurgeConfig::default().queue().inflight()));
     }
 }
