@@ -33,6 +33,8 @@ use crate::{
 const CLIENT: &str = "lag";
 /// How long a broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it is listened to what its client has to tell: more than that takes.
+const TOLD_WITHIN: Duration = Duration::from_millis(20);
 /// How often is looked whether a topic has got more partitions.
 const COUNTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -201,8 +203,10 @@ struct Asker {
 
 impl Asker {
     fn ask(&mut self) -> KafkaResult<Vec<((&'static str, i32), i64)>> {
-        // No messages come of this: it has the statistics told.
-        let _ = self.client.poll(Duration::ZERO);
+        // No messages come of this, but all that librdkafka has to tell since the last time, its statistics among it; with no time
+        // at all it would be one thing a call, and the rest would pile up.
+        let begun = Instant::now();
+        while self.client.poll(TOLD_WITHIN).is_some() && begun.elapsed() < TIMEOUT {}
         let mut ends = TopicPartitionList::new();
         for topic in self.topics.clone() {
             for partition in 0..self.count(topic)? {

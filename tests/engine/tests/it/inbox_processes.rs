@@ -89,3 +89,15 @@ async fn a_process_whose_consumer_dies_says_so_in_lines_for_machines_and_ends_fo
     // The last word is for whoever has started it.
     assert_eq!(log.lines().count(), said.len() + 1, "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_asked_seldom_shows_how_it_is_now_and_not_how_it_was() {
+    let (db, topics) = (Db::new().await, Topics::new());
+    topics.make_asked().await;
+    // librdkafka has told four times in between.
+    let replica = Replica::of(&db.url, &topics, &[("METRICS_SAMPLE_EVERY", "20s")]);
+    replica.process.start().await.unwrap();
+    let requests = async || replica.metric(r#"kafka_requests_total{client="lag"}"#).await.unwrap_or_default();
+    let first = until("its first requests", requests, |requests| *requests > 0.0).await;
+    until("the next, a sample later", requests, |requests| *requests > first).await;
+}
