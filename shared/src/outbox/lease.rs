@@ -15,8 +15,6 @@ use crate::db::{Fixed, Prepared};
 
 /// How long a lease lasts unless it is renewed: what a relay's death costs at most before another takes over.
 pub(super) const LASTS: Duration = Duration::from_secs(3);
-/// How long while a large difference is listed, which is one statement, beside which it can't be renewed.
-pub(super) const LASTS_LISTING: Duration = Duration::from_secs(60);
 /// How often it is renewed at least.
 pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,10 +71,10 @@ pub(super) async fn take(conn: &AsyncPgConnection, holder: Uuid) -> QueryResult<
     }))
 }
 
-/// Renews it, so that it lasts so long from now; false if it is somebody else's by now.
-pub(super) async fn renew(conn: &AsyncPgConnection, lease: Lease, lasts: Duration) -> QueryResult<bool> {
+/// Renews it, so that it lasts from now; false if it is somebody else's by now.
+pub(super) async fn renew(conn: &AsyncPgConnection, lease: Lease) -> QueryResult<bool> {
     let renewed = Prepared::<Renew, _>::with(|sql| {
-        sql.bind::<SqlUuid, _>(lease.holder).bind::<BigInt, _>(lease.epoch).bind::<Double, _>(lasts.as_secs_f64())
+        sql.bind::<SqlUuid, _>(lease.holder).bind::<BigInt, _>(lease.epoch).bind::<Double, _>(LASTS.as_secs_f64())
     })
     .execute(&mut &*conn)
     .await?;

@@ -1,6 +1,6 @@
 //! The relay: publishes what the outbox holds, batch after batch, as long as it has the lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use chrono::SecondsFormat;
 use diesel::{
@@ -62,6 +62,8 @@ enum Interrupted {
     LostLease,
     #[error(transparent)]
     Database(#[from] diesel::result::Error),
+    #[error("no connection: {0}")]
+    Connect(String),
     #[error(transparent)]
     Send(#[from] SendError),
     #[error(transparent)]
@@ -81,7 +83,7 @@ impl Interrupted {
         match self {
             Self::Unanswered => Some(STANDS_BACK),
             Self::Topic(_) | Self::Kafka(_) => Some(lease::RENEWED_EVERY),
-            Self::LostLease | Self::Database(_) | Self::Send(_) | Self::Fatal(_) => None,
+            Self::LostLease | Self::Database(_) | Self::Connect(_) | Self::Send(_) | Self::Fatal(_) => None,
         }
     }
 }
@@ -194,7 +196,7 @@ impl Relay {
         };
         let result = self.work(conn, lease, place, stop, backoff).await;
         self.metrics.leading(false);
-        if !matches!(result, Err(Interrupted::LostLease | Interrupted::Database(_))) {
+        if !matches!(result, Err(Interrupted::LostLease | Interrupted::Database(_) | Interrupted::Connect(_))) {
             // On a best effort: it runs out by itself.
             let _ = lease::release(conn, lease).await;
         }
@@ -210,7 +212,7 @@ impl Relay {
         backoff: &mut Backoff,
     ) -> Result<(), Interrupted> {
         let config = &self.config;
-        let found = ensure_topic(&config.kafka, config.topic, config.new_topic).await?;
+        let found = keeping(conn, lease, ensure_topic(&config.kafka, config.topic, config.new_topic)).await??;
         let partitions = record_topic(conn, config.topic, found).await?;
         let producer = BatchProducer::new(&config.kafka, &config.kafka.topic(config.topic), 4 * config.batch)?;
         let source = format!("/ticketing/{}", config.service);
@@ -229,6 +231,23 @@ impl Relay {
             source,
         };
         leader.publish(stop, backoff).await
+    }
+}
+
+/// Waits for something that may outlast the lease, and keeps that meanwhile.
+async fn keeping<T>(conn: &AsyncPgConnection, lease: Lease, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+    let mut work = pin!(work);
+    let mut renewal = tokio::time::interval(lease::RENEWED_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            _ = renewal.tick() => {
+                if !lease::renew(conn, lease).await? {
+                    return Err(Interrupted::LostLease);
+                }
+            }
+        }
     }
 }
 
@@ -332,9 +351,9 @@ impl Leader<'_> {
         let mut published = 0;
         while let Some(target) = self.place.target.clone() {
             let after = self.place.published_seq.unwrap_or(0);
-            self.renew(lease::LASTS_LISTING).await?;
-            let seqs = difference::list(self.conn, &self.place.published, &target, after, LISTED).await?;
-            self.renew(lease::LASTS).await?;
+            self.renew().await?;
+            let seqs = self.list(&target, after).await?;
+            self.renew().await?;
             let mut chunks = seqs.chunks(self.relay.config.batch.max(1)).peekable();
             let mut rows = difference::fetch(self.conn, chunks.peek().copied().unwrap_or_default()).await?;
             while let Some(chunk) = chunks.next() {
@@ -354,6 +373,16 @@ impl Leader<'_> {
             }
         }
         Ok(published)
+    }
+
+    /// Lists what follows `after`, however long that takes: it is one statement, beside which another connection keeps the lease.
+    async fn list(&self, target: &str, after: i64) -> Result<Vec<i64>, Interrupted> {
+        let mut listed = pin!(difference::list(self.conn, &self.place.published, target, after, LISTED));
+        if let Ok(seqs) = tokio::time::timeout(lease::RENEWED_EVERY, &mut listed).await {
+            return Ok(seqs?);
+        }
+        let beside = self.relay.connect().await.map_err(|error| Interrupted::Connect(error.to_string()))?;
+        Ok(keeping(&beside, self.lease, listed).await??)
     }
 
     /// Sends events and awaits the broker's word on all of them, keeping the lease meanwhile.
@@ -382,7 +411,7 @@ impl Leader<'_> {
                     break;
                 }
                 _ = renewal.tick() => {
-                    self.renew(lease::LASTS).await?;
+                    self.renew().await?;
                     self.producer.watch();
                     if let Some((code, reason)) = self.producer.fatal() {
                         span.error("FATAL");
@@ -441,7 +470,7 @@ impl Leader<'_> {
     /// Keeps the lease, and the place if it has changed.
     async fn save_cursor(&mut self) -> Result<(), Interrupted> {
         if !self.unsaved {
-            self.renew(lease::LASTS).await?;
+            self.renew().await?;
         } else if !cursor::advance(self.conn, self.lease, &self.place).await? {
             return Err(Interrupted::LostLease);
         }
@@ -450,7 +479,7 @@ impl Leader<'_> {
         Ok(())
     }
 
-    async fn renew(&self, lasts: Duration) -> Result<(), Interrupted> {
-        if lease::renew(self.conn, self.lease, lasts).await? { Ok(()) } else { Err(Interrupted::LostLease) }
+    async fn renew(&self) -> Result<(), Interrupted> {
+        if lease::renew(self.conn, self.lease).await? { Ok(()) } else { Err(Interrupted::LostLease) }
     }
 }

@@ -130,3 +130,24 @@ async fn a_relay_ends_soon_though_others_keep_writing() {
     }
     assert_eq!(db.number(HELD).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_takes_longer_to_list_than_a_lease_lasts_stays_with_its_leader() {
+    const EVENTS: usize = 500;
+    let (db, topics) = (Db::new().await, Topics::new());
+    let writing = Writing::on(&db.database);
+    writing.submit_all((0..EVENTS).map(|_| create(CounterId::new()))).await;
+    // What lists asks for each event: five seconds in all.
+    let slow = "\
+        CREATE FUNCTION public.pg_visible_in_snapshot(xid xid8, snapshot pg_snapshot) RETURNS boolean LANGUAGE plpgsql AS $$ \
+            BEGIN PERFORM pg_sleep(0.01); RETURN pg_catalog.pg_visible_in_snapshot(xid, snapshot); END $$; \
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$";
+    db.session().await.batch_execute(slow).await.unwrap();
+    let relays: Vec<_> = (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
+    let published = topics.published(EVENTS).await;
+    assert_eq!(first_appearances(&published), EVENTS);
+    assert_eq!(db.number(EPOCH).await, 1, "it has changed hands");
+    for relay in relays {
+        relay.stop().await;
+    }
+}
