@@ -19,7 +19,7 @@ use tonic::service::Routes;
 
 use crate::{
     backoff::Backoff,
-    command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service},
+    command::{self, CommandMetrics, Lane, LaneConfig, LaneKind, Service, WriteContext},
     config::{CommonConfig, DatabaseConfig, LimitsConfig},
     db::{self, Conn, Database, Fixed, OldestTransaction, Pool, Prepared},
     feed::{self, Feed, FeedMetrics, Tail},
@@ -85,14 +85,13 @@ type Finish = Box<dyn FnOnce(Duration) -> BoxFuture<'static, ()> + Send>;
 pub struct Engine<S: Service> {
     plan: Plan<S>,
     config: CommonConfig,
-    database: Database,
+    /// Of all that writes.
+    writing: WriteContext,
     kafka: KafkaConfig,
     pool: Pool,
     health: Health,
     metrics: Metrics,
     sampler: Sampler,
-    commands: Arc<CommandMetrics>,
-    wake_relay: Arc<Notify>,
     lane: Lane<S>,
     limits: LaneConfig,
     /// What works the lanes off.
@@ -134,34 +133,28 @@ impl<S: Service> Engine<S> {
         pool.show(&metrics);
         let mut sampler = Sampler::new(database.clone(), config.sample_every, &metrics);
         sampler.add(OldestTransaction::new(&metrics));
-        let commands = Arc::new(CommandMetrics::of::<S>(&metrics));
-        let wake_relay = Arc::new(Notify::new());
+        let writing = WriteContext {
+            publishes: plan.topic,
+            database,
+            metrics: Arc::new(CommandMetrics::of::<S>(&metrics)),
+            wake_relay: Arc::new(Notify::new()),
+        };
         let lane_stop = CancellationToken::new();
         let limits = LaneConfig {
             queue: config.limits.write_queue,
             batch: config.limits.write_batch,
             pace: config.limits.write_pace,
         };
-        let (lane, task) = command::lane::<S>(
-            LaneKind::CALLERS,
-            limits,
-            plan.topic,
-            database.clone(),
-            commands.clone(),
-            wake_relay.clone(),
-            lane_stop.clone(),
-        );
+        let (lane, task) = command::lane::<S>(LaneKind::CALLERS, limits, writing.clone(), lane_stop.clone());
         Ok(Self {
             plan,
             config,
-            database,
+            writing,
             kafka,
             pool,
             health: Health::starting(),
             metrics,
             sampler,
-            commands,
-            wake_relay,
             lane,
             limits,
             lanes: vec![("the callers' lane", Box::pin(task))],
@@ -214,15 +207,8 @@ impl<S: Service> Engine<S> {
     where
         S: Jobs,
     {
-        let (lane, task) = command::lane::<S>(
-            LaneKind::JOBS,
-            self.limits,
-            self.plan.topic,
-            self.database.clone(),
-            self.commands.clone(),
-            self.wake_relay.clone(),
-            self.lane_stop.clone(),
-        );
+        let (lane, task) =
+            command::lane::<S>(LaneKind::JOBS, self.limits, self.writing.clone(), self.lane_stop.clone());
         self.lanes.push(("the jobs' lane", Box::pin(task)));
         let runner = Runner::new(worker, at_once, lane, JobMetrics::new(&self.metrics));
         let (timers, finished) = (self.timers(name).followed_by(runner.clone()), runner.clone());
@@ -247,16 +233,8 @@ impl<S: Service> Engine<S> {
     {
         let metrics = Arc::new(TimerMetrics::new(&self.metrics));
         self.sampler.add(OverdueSample::<S>::new(metrics.clone()));
-        Timers::new(
-            name,
-            self.config.limits.consumer_batch,
-            self.plan.topic,
-            self.database.clone(),
-            self.commands.clone(),
-            metrics,
-            self.wake_relay.clone(),
-            self.sources_stop.clone(),
-        )
+        let batch = self.config.limits.consumer_batch;
+        Timers::new(name, batch, self.writing.clone(), metrics, self.sources_stop.clone())
     }
 
     /// Runs until it is told to stop, and then ends in order: it is no longer served; calls, consumers and timers end;
@@ -291,18 +269,18 @@ impl<S: Service> Engine<S> {
             parts.writing.spawn(named(name, lane));
         }
 
-        if prepare(&self.plan, &self.config, &self.database, &self.kafka, &self.health, &stop).await {
+        if prepare(&self.plan, &self.config, &self.writing.database, &self.kafka, &self.health, &stop).await {
             parts.relaying.spawn(named("the relay", relay.run(parts.relay_stop.clone())));
             for (name, start) in self.background {
                 parts.sources.spawn(named(name, start(self.sources_stop.clone())));
             }
             parts.sources.spawn(named("what metrics show", self.sampler.run(self.sources_stop.clone())));
-            let partitions = outbox::keep_partitions(self.database.clone(), self.sources_stop.clone());
+            let partitions = outbox::keep_partitions(self.writing.database.clone(), self.sources_stop.clone());
             parts.sources.spawn(named("the outbox's partitions", partitions));
-            let house = command::keep_house(self.database.clone(), self.sources_stop.clone());
+            let house = command::keep_house(self.writing.database.clone(), self.sources_stop.clone());
             parts.sources.spawn(named("housekeeping", house));
             let (health, probe, probe_stop) =
-                (self.health.clone(), Probe::new(self.database.clone()), self.sources_stop.clone());
+                (self.health.clone(), Probe::new(self.writing.database.clone()), self.sources_stop.clone());
             let probing = async move {
                 probe_stop.run_until_cancelled(health.probe_database(|| probe.ping())).await;
             };
@@ -325,14 +303,14 @@ impl<S: Service> Engine<S> {
         while parts.edges.len() > 1 {
             parts.edges.join_next().await;
         }
-        while parts.sources.join_next().await.is_some() {}
+        ended_in_time("what gives work", &mut parts.sources).await;
         if let Some(finish) = self.finish {
             finish(self.config.limits.shutdown_drain).await;
         }
         self.lane_stop.cancel();
-        while parts.writing.join_next().await.is_some() {}
+        ended_in_time("the write path", &mut parts.writing).await;
         parts.relay_stop.cancel();
-        while parts.relaying.join_next().await.is_some() {}
+        ended_in_time("the relay", &mut parts.relaying).await;
         self.pool.close();
         parts.ops_stop.cancel();
         while parts.edges.join_next().await.is_some() {}
@@ -352,7 +330,7 @@ impl<S: Service> Engine<S> {
             batch: self.config.limits.relay_batch,
             pace: self.config.limits.relay_pace,
         };
-        Relay::new(config, self.database.clone(), self.wake_relay.clone(), metrics)
+        Relay::new(config, self.writing.database.clone(), self.writing.wake_relay.clone(), metrics)
     }
 
     /// Adds the tasks that read others' topics, and the one that knows how far behind they are.
@@ -371,16 +349,26 @@ impl<S: Service> Engine<S> {
                     pace: self.config.limits.consumer_pace,
                     session_timeout: SESSION_TIMEOUT,
                 },
-                self.plan.topic,
                 self.kafka.clone(),
-                self.database.clone(),
-                self.commands.clone(),
+                self.writing.clone(),
                 &inbox,
-                self.wake_relay.clone(),
                 self.sources_stop.clone(),
             );
             self.background.push((subscription.group, Box::new(|stop| Box::pin(consumer.run(stop)))));
         }
+    }
+}
+
+/// How long parts that were told to end may take: longer than any does that gets answers, the relay's last flush included.
+const ENDED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Waits for parts that were told to end. Those that a server which answers nothing holds up end in the midst of it, as they would
+/// if the process were killed: nothing is lost by either.
+async fn ended_in_time(what: &str, parts: &mut JoinSet<&'static str>) {
+    let all = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(ENDED_WITHIN, all).await.is_err() {
+        tracing::warn!(what, "ends in the midst of its work: a server has not answered for {ENDED_WITHIN:?}");
+        parts.shutdown().await;
     }
 }
 

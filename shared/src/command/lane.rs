@@ -8,17 +8,17 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    CommandMetrics, Envelope, Patience, Refusal, Service, Unit, UnitOutcome, Writer, metrics::LaneMetrics,
-    service::Domain,
+    CommandMetrics, Envelope, Patience, Refusal, Service, Unit, UnitOutcome, WriteContext, Writer,
+    metrics::LaneMetrics, service::Domain,
 };
-use crate::{backoff::Pauses, db::Database, pace::Pace};
+use crate::{backoff::Pauses, pace::Pace};
 
 /// The limits of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -297,22 +297,18 @@ impl LaneKind {
 pub fn lane<S: Service>(
     kind: LaneKind,
     config: LaneConfig,
-    publishes: &'static str,
-    database: Database,
-    metrics: Arc<CommandMetrics>,
-    wake_relay: Arc<Notify>,
+    context: WriteContext,
     stop: CancellationToken,
 ) -> (Lane<S>, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(config.queue.max(1));
     let (set_aside, aside) = mpsc::channel(config.queue.max(1));
-    let writer =
-        |name| Writer::<S>::new(name, publishes, database.clone(), metrics.clone(), wake_relay.clone(), stop.clone());
+    let metrics = context.metrics.clone();
     let LaneKind { name, aside: aside_name, patience } = kind;
     let way_aside = WayAside { queue: set_aside, locked: Locked::default(), measured: metrics.lane(aside_name) };
     let worker = |waiting, name, aside| Worker {
         waiting,
         again: Vec::new(),
-        writer: writer(name),
+        writer: Writer::<S>::new(name, context.clone(), stop.clone()),
         patience,
         most: config.batch.max(1),
         pace: Pace::new(config.pace).in_company(IN_COMPANY),

@@ -14,6 +14,7 @@
 
 mod batch;
 mod claims;
+mod context;
 mod envelope;
 mod housekeeping;
 mod lane;
@@ -27,6 +28,7 @@ mod writer;
 
 pub(crate) use batch::Outgoing;
 pub use claims::Claim;
+pub use context::WriteContext;
 pub use envelope::Envelope;
 pub(crate) use housekeeping::keep_house;
 pub use lane::{Done, Failure, Lane, LaneConfig, LaneKind, lane};

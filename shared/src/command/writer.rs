@@ -1,7 +1,7 @@
 //! A writer: one stream of transactions over a connection of its own. Retries what the infrastructure is to blame for,
 //! finds out what became of a commit whose answer was lost, and narrows down which command the database objects to.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::marker::PhantomData;
 
 use diesel::{
     OptionalExtension, QueryResult,
@@ -9,15 +9,12 @@ use diesel::{
     sql_types::{BigInt, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    CommandMetrics, Envelope, Service, Unit, UnitOutcome, Work,
+    Envelope, Service, Unit, UnitOutcome, Work, WriteContext,
     metrics::LaneMetrics,
     progress::Progress,
     transaction::{self, Decided, Source},
@@ -25,7 +22,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock::Timestamp,
-    db::{Conn, Database, Fault, Fixed, Prepared},
+    db::{Conn, Fault, Fixed, Prepared},
     inbox::Positions,
     telemetry::{Span, Spell, TraceContext},
     timers::{Following, Timed, TimerMetrics},
@@ -42,13 +39,9 @@ pub(crate) enum Patience {
 
 pub(crate) struct Writer<S> {
     lane: &'static str,
-    publishes: &'static str,
-    database: Database,
-    metrics: Arc<CommandMetrics>,
+    context: WriteContext,
     /// The lane's own.
     measured: LaneMetrics,
-    /// Wakes this process's relay.
-    wake_relay: Arc<Notify>,
     stop: CancellationToken,
     /// Whether a commit's outcome is unknown and the database that knows it out of reach.
     outcome_unknown: watch::Sender<bool>,
@@ -134,25 +127,15 @@ struct Batch {
 }
 
 impl<S: Service> Writer<S> {
-    /// `lane` is what logs and metrics call it; `publishes` the topic that the service's events go to.
-    pub(crate) fn new(
-        lane: &'static str,
-        publishes: &'static str,
-        database: Database,
-        metrics: Arc<CommandMetrics>,
-        wake_relay: Arc<Notify>,
-        stop: CancellationToken,
-    ) -> Self {
-        let measured = metrics.lane(lane);
+    /// `lane` is what logs and metrics call it.
+    pub(crate) fn new(lane: &'static str, context: WriteContext, stop: CancellationToken) -> Self {
+        let measured = context.metrics.lane(lane);
         let outcome_unknown = watch::Sender::new(false);
         let (conn, row, spells) = (None, None, Spells::default());
         Self {
             lane,
-            publishes,
-            database,
-            metrics,
+            context,
             measured,
-            wake_relay,
             stop,
             outcome_unknown,
             conn,
@@ -244,7 +227,7 @@ impl<S: Service> Writer<S> {
             let these: Vec<&Unit<S::Command>> = part.iter().map(|index| &units[*index]).collect();
             let moves = positions.as_deref().map(|positions| positions.moves(&these)).unwrap_or_default();
             let reads = positions.as_deref().map(Positions::source);
-            let source = Source { publishes: self.publishes, reads };
+            let source = Source { publishes: self.context.publishes, reads };
             let work = Work { units: &these, moves: &moves, source, answers, impatient };
             let settled = self.settle(&work, patience).await;
             match settled {
@@ -349,7 +332,7 @@ impl<S: Service> Writer<S> {
             })
             .unzip();
         let these: Vec<&Unit<S::Command>> = units.iter().collect();
-        let source = Source { publishes: self.publishes, reads: None };
+        let source = Source { publishes: self.context.publishes, reads: None };
         let answers = follow.is_some();
         let work = Work { units: &these, moves: &[], source, answers, impatient: false };
         let settled = match loaded {
@@ -453,12 +436,12 @@ impl<S: Service> Writer<S> {
         self.row = Some(Row { batch, ..row });
         self.unflushed |= ready.unobserved;
         if ready.events() > 0 {
-            self.wake_relay.notify_one();
+            self.context.wake_relay.notify_one();
         }
         work.units.iter().flat_map(|unit| &unit.commands).for_each(|envelope| envelope.transaction.tell(&span));
         drop(span);
         self.measured.committed(size, ready.events(), begun.elapsed(), decided_at.elapsed());
-        self.metrics.reached(ready.reached());
+        self.context.metrics.reached(ready.reached());
         Ok(Settled::Committed(ready.outcomes))
     }
 
@@ -508,7 +491,7 @@ impl<S: Service> Writer<S> {
     /// A connection and a registered row.
     async fn ready(&mut self) -> Result<Row, ()> {
         if self.conn.is_none() {
-            match self.database.connect_writer().await {
+            match self.context.database.connect_writer().await {
                 Ok(conn) => self.conn = Some(conn),
                 Err(error) => {
                     tracing::warn!(lane = self.lane, %error, "no connection to write with");
@@ -551,7 +534,7 @@ impl<S: Service> Writer<S> {
     async fn resolve(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
         let mut backoff = Backoff::new();
         loop {
-            if let Ok(conn) = self.database.connect_writer().await {
+            if let Ok(conn) = self.context.database.connect_writer().await {
                 let found = Prepared::<Resolve, _>::with(|sql| sql.bind::<SqlUuid, _>(writer))
                     .get_result::<Batch>(&mut &*conn)
                     .await

@@ -14,7 +14,7 @@ use rdkafka::{
     error::KafkaResult,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    command::{At, CommandMetrics, Patience, Service, Unit, UnitOutcome, Writer},
+    command::{At, Patience, Service, Unit, UnitOutcome, WriteContext, Writer},
     db::Database,
     kafka::KafkaConfig,
     pace::Pace,
@@ -147,25 +147,18 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 const HELD_TRIED_EVERY: Duration = Duration::from_secs(2);
 
 impl<S: Service> Consumer<S> {
-    /// A consumer of its own stream of transactions; `publishes` is the topic of this service's events.
-    #[allow(clippy::too_many_arguments, reason = "each is a part of the engine, given once")]
+    /// A consumer of its own stream of transactions.
     pub fn new(
         subscription: Subscription<S::Command>,
         config: ConsumerConfig,
-        publishes: &'static str,
         kafka: KafkaConfig,
-        database: Database,
-        commands: Arc<CommandMetrics>,
+        context: WriteContext,
         metrics: &InboxMetrics,
-        wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
         drop(kafka.metrics.client(subscription.group));
         let metrics = metrics.group(subscription.group);
-        let writer = || {
-            let (database, commands) = (database.clone(), commands.clone());
-            Writer::new(subscription.group, publishes, database, commands, wake_relay.clone(), stop.clone())
-        };
+        let writer = || Writer::new(subscription.group, context.clone(), stop.clone());
         let (writer, second) = (writer(), writer());
         let positions = Positions::new(subscription.group, subscription.topic);
         let pace = Pace::new(config.pace);
@@ -173,7 +166,7 @@ impl<S: Service> Consumer<S> {
             subscription,
             config,
             kafka,
-            database,
+            database: context.database,
             metrics,
             writer,
             second,

@@ -25,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     clock::{self, Timestamp},
-    command::{CommandMetrics, Domain, Looked, Service, Store, Writer},
-    db::Database,
+    command::{Domain, Looked, Service, Store, WriteContext, Writer},
     ops::{Metrics, Sample},
     telemetry::{Span, TraceContext},
 };
@@ -206,21 +205,15 @@ pub struct Timers<S: Service> {
 }
 
 impl<S: Timed> Timers<S> {
-    /// `name` is what the timers are called in traces and logs, `batch` how many fire in one transaction, and
-    /// `publishes` the topic of this service's events.
-    #[allow(clippy::too_many_arguments, reason = "each is a part of the engine, given once")]
+    /// `name` is what the timers are called in traces and logs, `batch` how many fire in one transaction.
     pub fn new(
         name: &'static str,
         batch: usize,
-        publishes: &'static str,
-        database: Database,
-        commands: Arc<CommandMetrics>,
+        context: WriteContext,
         metrics: Arc<TimerMetrics>,
-        wake_relay: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        let writer =
-            || Writer::new(name, publishes, database.clone(), commands.clone(), wake_relay.clone(), stop.clone());
+        let writer = || Writer::new(name, context.clone(), stop.clone());
         Self { writer: writer(), second: writer(), batch: batch.max(1), metrics, following: None }
     }
 

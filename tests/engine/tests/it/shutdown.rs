@@ -7,7 +7,7 @@ use engine_tests::{
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::support::{Db, Replica, Topics, add, awaited, first_appearances, until};
+use crate::support::{Db, Replica, Topics, add, awaited, first_appearances, own_postgres, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_told_to_end_under_load_keeps_its_word_and_leaves_nothing_held() {
@@ -59,4 +59,19 @@ async fn a_process_told_to_end_under_load_keeps_its_word_and_leaves_nothing_held
     // The relay flushed what there was.
     let events = usize::try_from(db.number("SELECT count(*) FROM outbox").await).unwrap();
     assert_eq!(first_appearances(&topics.published(events).await), events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_told_to_end_does_so_though_its_database_answers_nothing() {
+    let (_folder, postgres) = own_postgres(false, &[]).await;
+    let (db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new());
+    let replica = Replica::of(&db.url, &topics, &[]);
+    replica.process.start().await.unwrap();
+    // Connections stay open, and whatever is asked over them waits.
+    postgres.process().pause().unwrap();
+    let ended = replica.process.terminate().await.unwrap().unwrap();
+    postgres.process().resume().unwrap();
+    assert!(ended.success(), "{ended}\n{}", replica.process.log_tail());
+    let log = std::fs::read_to_string(replica.process.log()).unwrap();
+    assert!(log.contains("ends in the midst of its work"), "{log}");
 }

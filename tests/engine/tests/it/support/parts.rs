@@ -7,7 +7,7 @@ use engine_tests::{
     domain::{Command, Counter, Counters, Refusal},
 };
 use shared::{
-    command::{self, CommandMetrics, Done, Envelope, Failure, Lane, LaneConfig, LaneKind},
+    command::{self, CommandMetrics, Done, Envelope, Failure, Lane, LaneConfig, LaneKind, WriteContext},
     db::Database,
     inbox::{Consumer, ConsumerConfig, InboxMetrics},
     ops::Metrics,
@@ -46,16 +46,8 @@ impl Writing {
 
     pub fn waking(database: &Database, limits: LaneConfig, outbox: Arc<Notify>) -> Self {
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-        let commands = Arc::new(CommandMetrics::of::<Counters>(&metrics));
-        let (lane, task) = command::lane::<Counters>(
-            LaneKind::CALLERS,
-            limits,
-            TOPIC,
-            database.clone(),
-            commands,
-            outbox,
-            stop.clone(),
-        );
+        let context = writing(database, &metrics, outbox);
+        let (lane, task) = command::lane::<Counters>(LaneKind::CALLERS, limits, context, stop.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(task);
         Self { lane, metrics, stop, tasks }
@@ -150,12 +142,9 @@ impl Consuming {
         let consumer = Consumer::<Counters>::new(
             COMMANDS,
             ConsumerConfig { batch, pace: Duration::ZERO, session_timeout: Duration::from_secs(6) },
-            TOPIC,
             topics.config.clone(),
-            database.clone(),
-            Arc::new(CommandMetrics::of::<Counters>(&metrics)),
+            writing(database, &metrics, Arc::default()),
             &InboxMetrics::new(&metrics),
-            Arc::new(Notify::new()),
             stop.clone(),
         );
         let mut tasks = JoinSet::new();
@@ -211,13 +200,16 @@ pub fn firing(database: &Database, batch: usize, stop: &CancellationToken, tasks
     let timers = Timers::<Counters>::new(
         "resets",
         batch,
-        TOPIC,
-        database.clone(),
-        Arc::new(CommandMetrics::of::<Counters>(&metrics)),
+        writing(database, &metrics, Arc::default()),
         Arc::new(TimerMetrics::new(&metrics)),
-        Arc::new(Notify::new()),
         stop.clone(),
     );
     tasks.spawn(timers.run(stop.clone()));
     metrics
+}
+
+/// What all writers of a service of `Counters` have in common.
+fn writing(database: &Database, metrics: &Metrics, wake_relay: Arc<Notify>) -> WriteContext {
+    let metrics = Arc::new(CommandMetrics::of::<Counters>(metrics));
+    WriteContext { publishes: TOPIC, database: database.clone(), metrics, wake_relay }
 }
