@@ -9,7 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
-    Envelope, Milestone, Service, Unit, UnitOutcome,
+    Envelope, Milestone, Patience, Service, Unit, UnitOutcome,
     batch::{self, Effects, Verdict},
     claims::{self, Claim, Claimed, Claims},
 };
@@ -29,6 +29,8 @@ pub(crate) struct Work<'a, C> {
     pub(crate) source: Source<'a>,
     /// Whether callers wait for the states that their commands led to.
     pub(crate) answers: bool,
+    /// How long a fault of the infrastructure is to be borne.
+    pub(crate) patience: Patience,
     /// Wait for locks for 10 ms instead of a second: a part of a batch that is searched for what is locked.
     pub(crate) impatient: bool,
 }

@@ -1,7 +1,7 @@
 //! A writer: one stream of transactions over a connection of its own. Retries what the infrastructure is to blame for,
 //! finds out what became of a commit whose answer was lost, and narrows down which command the database objects to.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, time::Duration};
 
 use diesel::{
     OptionalExtension, QueryResult,
@@ -33,9 +33,27 @@ use crate::{
 pub(crate) enum Patience {
     /// Somebody waits for an answer: "not now" is one.
     Caller,
+    /// Others of a group would do it if this one left: it may be this one alone that can't reach the database.
+    Member,
     /// Until it is over; nothing may be skipped.
     Endless,
 }
+
+impl Patience {
+    /// Whether it ends with the tries so far, the first of which was begun then.
+    fn ends(self, tries: &Backoff, begun: Instant) -> bool {
+        match self {
+            Self::Caller => tries.tried() >= TRIES,
+            Self::Member => begun.elapsed() >= MEMBER_FOR,
+            Self::Endless => false,
+        }
+    }
+}
+
+/// Enough to bridge a connection that was cut, too few to keep a caller waiting for a server that is away.
+const TRIES: u32 = 3;
+/// Longer than a server takes to start again: if all of a group left, they would have to find each other anew.
+const MEMBER_FOR: Duration = Duration::from_secs(15);
 
 pub(crate) struct Writer<S> {
     lane: &'static str,
@@ -228,9 +246,8 @@ impl<S: Service> Writer<S> {
             let moves = positions.as_deref().map(|positions| positions.moves(&these)).unwrap_or_default();
             let reads = positions.as_deref().map(Positions::source);
             let source = Source { publishes: self.context.publishes, reads };
-            let work = Work { units: &these, moves: &moves, source, answers, impatient };
-            let settled = self.settle(&work, patience).await;
-            match settled {
+            let work = Work { units: &these, moves: &moves, source, answers, patience, impatient };
+            match self.settle(&work).await {
                 Ok(Settled::Committed(settled)) => {
                     if let Some(positions) = positions.as_deref_mut() {
                         positions.moved(&moves, &these, &settled);
@@ -241,13 +258,13 @@ impl<S: Service> Writer<S> {
                     progress.record(part[index], outcome);
                     parts.push((part, impatient));
                 }
-                Err(Failed::Unavailable) => {
-                    part.into_iter().for_each(|index| progress.record(index, UnitOutcome::Unavailable));
-                }
+                // What is left would only be tried as long again.
+                Err(Failed::Unavailable) => break,
                 // The rest of the part goes on without whatever is about that root.
                 Err(Failed::Locked) if progress.lock_found(&part) => parts.push((part, true)),
                 Err(Failed::Unknown) => {
                     part.into_iter().for_each(|index| progress.record(index, UnitOutcome::Unknown));
+                    break;
                 }
                 Err(failed) if part.len() == 1 => progress.record(part[0], failed.into()),
                 Err(failed) => {
@@ -267,8 +284,9 @@ impl<S: Service> Writer<S> {
     }
 
     /// One transaction, however often it takes.
-    async fn settle(&mut self, work: &Work<'_, S::Command>, patience: Patience) -> Result<Settled<S>, Failed> {
-        let (mut backoff, mut trusting) = (Backoff::new(), work.begins::<S>());
+    async fn settle(&mut self, work: &Work<'_, S::Command>) -> Result<Settled<S>, Failed> {
+        let (mut backoff, begun) = (Backoff::new(), Instant::now());
+        let mut trusting = work.begins::<S>();
         loop {
             match self.attempt(work, trusting).await {
                 Ok(settled) => return Ok(settled),
@@ -280,7 +298,7 @@ impl<S: Service> Writer<S> {
                 Err(Some(failed)) => return Err(failed),
                 Err(None) => {}
             }
-            if self.stop.is_cancelled() || (patience == Patience::Caller && backoff.tried() >= CALLER_TRIES) {
+            if self.stop.is_cancelled() || work.patience.ends(&backoff, begun) {
                 return Err(Failed::Unavailable);
             }
             backoff.wait(&self.stop).await;
@@ -334,7 +352,7 @@ impl<S: Service> Writer<S> {
         let these: Vec<&Unit<S::Command>> = units.iter().collect();
         let source = Source { publishes: self.context.publishes, reads: None };
         let answers = follow.is_some();
-        let work = Work { units: &these, moves: &[], source, answers, impatient: false };
+        let work = Work { units: &these, moves: &[], source, answers, patience: Patience::Endless, impatient: false };
         let settled = match loaded {
             Ok(loaded) => self.finish(transaction::decide_due::<S>(&work, loaded), row, &work, begun).await,
             Err(error) => Err(self.aborted(error).await),
@@ -419,7 +437,7 @@ impl<S: Service> Writer<S> {
                     tracing::warn!(lane = self.lane, %error, "what became of a commit has to be found out");
                     self.measured.faulted();
                     self.conn = None;
-                    match self.find_out(row.id, batch).await {
+                    match self.find_out(row.id, batch, work.patience).await {
                         Some(true) => {}
                         known => {
                             span.error("COMMIT_LOST");
@@ -524,15 +542,15 @@ impl<S: Service> Writer<S> {
 
     /// Whether a batch whose COMMIT was sent got through. Locking the writer's row waits for the backend that may still
     /// be at it. Does not give up while the program runs: to guess would be to do things twice, or not at all. `None`: the
-    /// program ends.
-    async fn find_out(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
-        let committed = self.resolve(writer, batch).await;
+    /// program ends; or offsets will tell, by which a member of a group goes on.
+    async fn find_out(&mut self, writer: Uuid, batch: i64, patience: Patience) -> Option<bool> {
+        let committed = self.resolve(writer, batch, patience).await;
         self.outcome_unknown.send_replace(false);
         committed
     }
 
-    async fn resolve(&mut self, writer: Uuid, batch: i64) -> Option<bool> {
-        let mut backoff = Backoff::new();
+    async fn resolve(&mut self, writer: Uuid, batch: i64, patience: Patience) -> Option<bool> {
+        let (mut backoff, begun) = (Backoff::new(), Instant::now());
         loop {
             if let Ok(conn) = self.context.database.connect_writer().await {
                 let found = Prepared::<Resolve, _>::with(|sql| sql.bind::<SqlUuid, _>(writer))
@@ -549,16 +567,14 @@ impl<S: Service> Writer<S> {
                     Err(error) => tracing::warn!(lane = self.lane, %error, "can't tell yet what became of a commit"),
                 }
             }
-            if self.stop.is_cancelled() && backoff.tried() >= CALLER_TRIES {
+            let left_to_offsets = patience == Patience::Member && patience.ends(&backoff, begun);
+            if left_to_offsets || (self.stop.is_cancelled() && backoff.tried() >= TRIES) {
                 return None;
             }
-            if backoff.tried() >= CALLER_TRIES {
+            if backoff.tried() >= TRIES {
                 self.outcome_unknown.send_replace(true);
             }
             backoff.wait(&self.stop).await;
         }
     }
 }
-
-/// Enough to bridge a connection that was cut, too few to keep a caller waiting for a server that is away.
-const CALLER_TRIES: u32 = 3;

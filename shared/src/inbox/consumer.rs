@@ -92,7 +92,8 @@ enum Course {
     /// The program ends, and the database was out of reach.
     Ending,
     /// All is to be read again from the database's offsets, by a new client of the group: the database has lost offsets that it had
-    /// moved, and what lies between was handed over long ago; or a topic doesn't hold what was to be read next.
+    /// moved, and what lies between was handed over long ago; or a topic doesn't hold what was to be read next; or the database
+    /// has been out of reach for long, perhaps from here alone, and others of the group shall have the partitions meanwhile.
     Anew,
 }
 
@@ -191,7 +192,20 @@ impl<S: Service> Consumer<S> {
         self.consume(&stop).await;
         while self.course == Course::Anew && !stop.is_cancelled() {
             self.forget();
+            self.reach_database(&stop).await;
             self.consume(&stop).await;
+        }
+    }
+
+    /// Waits until the database is within reach: before that a member of the group would only be in others' way.
+    async fn reach_database(&self, stop: &CancellationToken) {
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.database.connect().await {
+            if stop.is_cancelled() {
+                return;
+            }
+            tracing::warn!(group = self.subscription.group, %error, "stays out of its group: no connection to the database");
+            backoff.wait(stop).await;
         }
     }
 
@@ -492,8 +506,8 @@ impl<S: Service> Consumer<S> {
         let mut positions = self.positions.split_off(&self.second_takes);
         let most = self.config.batch;
         let (first_outcomes, second_outcomes) = tokio::join!(
-            self.writer.execute(&first.units, most, Some(&mut self.positions), Patience::Endless, false),
-            self.second.execute(&second.units, most, Some(&mut positions), Patience::Endless, false),
+            self.writer.execute(&first.units, most, Some(&mut self.positions), Patience::Member, false),
+            self.second.execute(&second.units, most, Some(&mut positions), Patience::Member, false),
         );
         self.positions.append(positions);
         self.unconfirmed |= self.writer.take_unflushed() | self.second.take_unflushed();
@@ -541,8 +555,14 @@ impl<S: Service> Consumer<S> {
                 None
             }
             // The offsets say where to go on.
-            UnitOutcome::Unavailable | UnitOutcome::Unknown => {
+            UnitOutcome::Unavailable | UnitOutcome::Unknown if self.writer.stop().is_cancelled() => {
                 self.course = Course::Ending;
+                None
+            }
+            UnitOutcome::Unavailable | UnitOutcome::Unknown => {
+                let group = self.subscription.group;
+                tracing::warn!(group, "leaves its group until the database can be reached: others may reach it");
+                self.course = Course::Anew;
                 None
             }
             // It was done, or is a caller's: only their commands have request ids.

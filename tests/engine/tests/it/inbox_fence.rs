@@ -5,8 +5,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use shared::db::Database;
 
-use crate::support::{Consuming, Db, Topics, add, adds, metric, own_postgres, unknown, until};
+use crate::support::{Consuming, Db, Proxy, Topics, add, adds, metric, own_postgres, unknown, until};
 
 /// The value that the table's own rule forbids.
 const FORBIDDEN: i32 = 999_666;
@@ -131,4 +132,33 @@ async fn what_another_has_moved_may_be_lost_too() {
     until("all of them", async || db.offset(0).await, |next| *next == 5).await;
     assert_eq!(db.sum().await, 5);
     consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_alone_cannot_reach_the_database_leaves_its_partitions_to_others_and_comes_back() {
+    let (db, topics) = (Db::new().await, Topics::new().with_partitions(4));
+    topics.make_asked().await;
+    let proxy = Proxy::start(&db.url, 1, 0, 0).await;
+    let alone = Consuming::start(&Database::new(&proxy.url, "cut off").unwrap(), &topics, 100);
+    let other = Consuming::start(&db.database, &topics, 100);
+    let shares =
+        async || [&alone, &other].map(|member| (0..4).filter(|partition| member.next(*partition).is_some()).count());
+    until("both to have partitions", shares, |shares| *shares == [2, 2]).await;
+
+    proxy.cut_off();
+    let ids: Vec<_> = (0..4).map(|_| CounterId::new()).collect();
+    let put = async || {
+        topics.put((0..4).flat_map(|partition| adds(partition, ids[usize::try_from(partition).unwrap()], 10))).await
+    };
+    put().await;
+    until("the other to do all of it", async || db.sum().await, |sum| *sum == 40).await;
+    assert_eq!(shares().await, [0, 4]);
+
+    proxy.calm();
+    until("both to have partitions again", shares, |shares| *shares == [2, 2]).await;
+    put().await;
+    until("all", async || db.sum().await, |sum| *sum == 80).await;
+    db.assert_versions_have_no_gap().await;
+    alone.stop().await;
+    other.stop().await;
 }

@@ -74,6 +74,12 @@ impl Proxy {
         self.state.cuts.load(Ordering::SeqCst)
     }
 
+    /// Cuts everything, from now on.
+    pub fn cut_off(&self) {
+        let mut chance = self.state.chance.lock().unwrap();
+        (chance.of_commits, chance.of_others) = (1, 1);
+    }
+
     /// Cuts no more.
     pub fn calm(&self) {
         let mut chance = self.state.chance.lock().unwrap();
