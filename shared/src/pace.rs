@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much longer the next batch may wait for each item of the one before. At n items a second a wait of w gathers n·w of
-/// them, which ask for n·w times this: above one item in this time waits grow to `MOST`, below they shrink.
+/// What each item of a batch adds to the wait before the next. At n items a second a wait of w gathers n·w of them, which then ask
+/// for a wait of n·w times this: above 6,700 items a second (one in this time) waits grow to `MOST`, below they shrink.
 const EACH: Duration = Duration::from_micros(150);
 
 /// It waits no longer than this, however many there were: of a transaction that carries so many rows most of the price is

@@ -43,7 +43,7 @@ impl Store for Expirations {
         command.order().uuid()
     }
 
-    fn begins(command: &Command) -> bool {
+    fn creates_root(command: &Command) -> bool {
         matches!(command, Command::Schedule { .. })
     }
 

@@ -63,7 +63,7 @@ impl Store for Payments {
         command.order().uuid()
     }
 
-    fn begins(command: &Command) -> bool {
+    fn creates_root(command: &Command) -> bool {
         matches!(command, Command::CopyOrder(order) if order.version == Version::FIRST)
     }
 
@@ -224,9 +224,9 @@ fn count(number: u32) -> i32 {
 
 struct ClaimDue;
 impl Fixed for ClaimDue {
-    // Accounts are what is locked everywhere else, so they are here; payments are, too, so that one is looked at again
-    // that was asked about between the beginning of this statement and the lock on its account. The time is of the clock
-    // that leases are given by, which is this process's: by the database's, one that differs would end them early.
+    // Accounts are what is locked everywhere else, so they are here; payments are, too, so that Postgres looks again at when one
+    // is due that was changed after this statement's snapshot. The time is of the clock that leases are given by, which is this
+    // process's: by the database's, one that differs would end them early.
     const SQL: &'static str = "\
         SELECT due.id, due.order_id, due.next_try_at, account.traceparent, account.tracestate \
         FROM payments due JOIN accounts account USING (order_id) \

@@ -62,7 +62,7 @@ pub(super) fn decide_one<S: Service>(
             if changed {
                 loaded.replace(&envelope.command, state);
             }
-            let told = |(message, home)| told(message, home, &envelope.trace, topic);
+            let told = |(message, home)| outgoing(message, home, &envelope.trace, topic);
             effects.outgoing.extend(messages.into_iter().map(told));
             effects.reached.append(&mut reached);
             Verdict::Accepted { changed }
@@ -77,7 +77,7 @@ fn home<S: Service>(state: &S::State, cause: &TraceContext) -> Option<TraceConte
     S::story(state).filter(|story| !story.same_trace(cause)).cloned()
 }
 
-fn told(message: Message, home: Option<TraceContext>, cause: &TraceContext, topic: &'static str) -> Outgoing {
+fn outgoing(message: Message, home: Option<TraceContext>, cause: &TraceContext, topic: &'static str) -> Outgoing {
     let (parent, link) = match &home {
         Some(story) => (story, Some(cause)),
         None => (cause, None),

@@ -267,8 +267,8 @@ const HEARING: Duration = Duration::from_secs(2);
 /// What is left of its caller's time for the last of these tries, so that it is answered with what the call lacks.
 const LAST_TRY: Duration = Duration::from_millis(50);
 
-/// The least time between transactions that carry several commands: where some come within one transaction, what each of these
-/// takes is most of what commands cost, and cores that are busy with many small ones keep callers waiting for longer than this.
+/// The least time from a transaction that carried two commands or more to the next: where that many come at once, what a transaction
+/// takes by itself is most of what commands cost, and many small ones would keep callers waiting for longer than this.
 const IN_COMPANY: Duration = Duration::from_millis(5);
 
 /// From one try of what is locked to the next.

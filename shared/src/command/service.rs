@@ -49,11 +49,11 @@ pub trait Store: Domain {
     /// aside once somebody else was found to hold that.
     fn root(command: &Self::Command) -> Uuid;
 
-    /// Whether a command is the first that is ever heard of its root. Such a root is not looked for: where there is none, all
-    /// that [`load`](Self::load) would do is to find that out, one by one. If there is one all the same, for messages may come
-    /// twice, the database must object to what the command leads to (by a unique index); then it is looked for. So it must lead to
-    /// something, and be neither refused nor panic, on nothing.
-    fn begins(command: &Self::Command) -> bool {
+    /// Whether a command is expected to create its root, being the first that is ever heard of it, so that
+    /// [`load`](Self::load) need not look for a row that isn't there. If a row is there all the same, for messages may come twice, a
+    /// unique index must reject what the command inserts; the batch is then decided again with the row loaded. Therefore
+    /// such a command, decided without a state, must be accepted and change something.
+    fn creates_root(command: &Self::Command) -> bool {
         let _ = command;
         false
     }

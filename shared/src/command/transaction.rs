@@ -40,9 +40,9 @@ impl<C> Work<'_, C> {
         self.units.iter().flat_map(|unit| &unit.commands).map(|envelope| &envelope.command)
     }
 
-    /// Whether some of its commands begin what they are about.
-    pub(super) fn begins<S: Service<Command = C>>(&self) -> bool {
-        self.commands().any(S::begins)
+    /// Whether some of its commands are expected to create what they are about.
+    pub(super) fn creates_roots<S: Service<Command = C>>(&self) -> bool {
+        self.commands().any(S::creates_root)
     }
 }
 
@@ -70,8 +70,8 @@ pub(crate) struct Move {
 pub(super) enum Decided<S: Service> {
     /// To be committed.
     Ready(Box<Ready<S>>),
-    /// A unit that a message brought can't be done: its index, and what became of it. What lies behind it is not decided.
-    Impossible(usize, UnitOutcome<S>),
+    /// A unit that a message brought can't be done, and what became of it. What lies behind it is not decided.
+    Blocked { culprit: usize, outcome: UnitOutcome<S> },
 }
 
 pub(super) struct Ready<S: Service> {
@@ -196,15 +196,17 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
     }
 }
 
-/// The first half: everything up to the decision. The transaction stays open. `trusting`: what begins something is believed.
+/// The first half: everything up to the decision. The transaction stays open. `assume_new`: what
+/// is expected to be created isn't looked for.
 pub(super) async fn begin<S: Service>(
     conn: &AsyncPgConnection,
     writer: Uuid,
     batch: i64,
     work: &Work<'_, S::Command>,
-    trusting: bool,
+    assume_new: bool,
 ) -> QueryResult<Decided<S>> {
-    let commands: Vec<&S::Command> = work.commands().filter(|command| !(trusting && S::begins(command))).collect();
+    let commands: Vec<&S::Command> =
+        work.commands().filter(|command| !(assume_new && S::creates_root(command))).collect();
     let wanted: Vec<&Claim> =
         work.units.iter().flat_map(|unit| &unit.commands).filter_map(|envelope| envelope.claim.as_ref()).collect();
     let patience = async { if work.impatient { run::<Impatient>(conn).await } else { Ok(()) } };
@@ -255,7 +257,7 @@ fn decide_units<S: Service>(
                 // What its earlier commands have changed in memory can't be undone, and nothing more may be judged by that: the
                 // attempt is void, and the writer tries again without it.
                 if at.is_some() && outcome.blocks() {
-                    return Decided::Impossible(index, outcome);
+                    return Decided::Blocked { culprit: index, outcome };
                 }
                 outcome
             }

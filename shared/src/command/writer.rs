@@ -117,10 +117,12 @@ impl<S: Service> From<Failed> for UnitOutcome<S> {
     }
 }
 
-/// An attempt that settled: committed, or void for a reason that the work itself gave.
+/// An attempt that settled.
 enum Settled<S: Service> {
-    Committed(Vec<UnitOutcome<S>>),
-    Impossible(usize, UnitOutcome<S>),
+    /// What became of each unit; committed, if any of them changed something.
+    Done(Vec<UnitOutcome<S>>),
+    /// Nothing was committed, for the sake of one unit, and what became of that.
+    Blocked { culprit: usize, outcome: UnitOutcome<S> },
 }
 
 struct Register;
@@ -248,14 +250,14 @@ impl<S: Service> Writer<S> {
             let source = Source { publishes: self.context.publishes, reads };
             let work = Work { units: &these, moves: &moves, source, answers, patience, impatient };
             match self.settle(&work).await {
-                Ok(Settled::Committed(settled)) => {
+                Ok(Settled::Done(settled)) => {
                     if let Some(positions) = positions.as_deref_mut() {
                         positions.moved(&moves, &these, &settled);
                     }
                     part.into_iter().zip(settled).for_each(|(index, outcome)| progress.record(index, outcome));
                 }
-                Ok(Settled::Impossible(index, outcome)) => {
-                    progress.record(part[index], outcome);
+                Ok(Settled::Blocked { culprit, outcome }) => {
+                    progress.record(part[culprit], outcome);
                     parts.push((part, impatient));
                 }
                 // What is left would only be tried as long again.
@@ -286,13 +288,13 @@ impl<S: Service> Writer<S> {
     /// One transaction, however often it takes.
     async fn settle(&mut self, work: &Work<'_, S::Command>) -> Result<Settled<S>, Failed> {
         let (mut backoff, begun) = (Backoff::new(), Instant::now());
-        let mut trusting = work.begins::<S>();
+        let mut assume_new = work.creates_roots::<S>();
         loop {
-            match self.attempt(work, trusting).await {
+            match self.attempt(work, assume_new).await {
                 Ok(settled) => return Ok(settled),
-                // Something that begins here may have begun before.
-                Err(Some(Failed::Rejected(_))) if trusting => {
-                    trusting = false;
+                // One of them may have been there before.
+                Err(Some(Failed::Rejected(_))) if assume_new => {
+                    assume_new = false;
                     continue;
                 }
                 Err(Some(failed)) => return Err(failed),
@@ -358,7 +360,7 @@ impl<S: Service> Writer<S> {
             Err(error) => Err(self.aborted(error).await),
         };
         let outcomes = match settled {
-            Ok(Settled::Committed(outcomes)) => outcomes,
+            Ok(Settled::Done(outcomes)) => outcomes,
             // Nothing is left of the attempt, or what is will be found by whoever looks next.
             Err(None | Some(Failed::Unknown)) => return Err(()),
             // One of them is at fault: the ordinary way finds out which.
@@ -392,13 +394,13 @@ impl<S: Service> Writer<S> {
         }
     }
 
-    /// Tries once, `trusting` what begins something or not. `Err(None)` is a fault of the infrastructure that left nothing behind.
-    async fn attempt(&mut self, work: &Work<'_, S::Command>, trusting: bool) -> Result<Settled<S>, Option<Failed>> {
+    /// Tries once; `assume_new` as for [`transaction::begin`]. `Err(None)` is a fault of the infrastructure that left nothing behind.
+    async fn attempt(&mut self, work: &Work<'_, S::Command>, assume_new: bool) -> Result<Settled<S>, Option<Failed>> {
         let row = self.ready().await.map_err(|()| None)?;
         // Just made ready.
         let Some(conn) = self.conn.as_ref() else { return Err(None) };
         let begun = Instant::now();
-        match transaction::begin::<S>(conn, row.id, row.batch + 1, work, trusting).await {
+        match transaction::begin::<S>(conn, row.id, row.batch + 1, work, assume_new).await {
             Ok(decided) => self.finish(decided, row, work, begun).await,
             Err(error) => Err(self.aborted(error).await),
         }
@@ -414,14 +416,14 @@ impl<S: Service> Writer<S> {
     ) -> Result<Settled<S>, Option<Failed>> {
         let ready = match decided {
             Decided::Ready(ready) => ready,
-            Decided::Impossible(index, outcome) => {
+            Decided::Blocked { culprit, outcome } => {
                 self.rollback().await;
-                return Ok(Settled::Impossible(index, outcome));
+                return Ok(Settled::Blocked { culprit, outcome });
             }
         };
         if !ready.dirty {
             self.rollback().await;
-            return Ok(Settled::Committed(ready.outcomes));
+            return Ok(Settled::Done(ready.outcomes));
         }
         let batch = row.batch + 1;
         let size = work.units.len();
@@ -460,7 +462,7 @@ impl<S: Service> Writer<S> {
         drop(span);
         self.measured.committed(size, ready.events(), begun.elapsed(), decided_at.elapsed());
         self.context.metrics.reached(ready.reached());
-        Ok(Settled::Committed(ready.outcomes))
+        Ok(Settled::Done(ready.outcomes))
     }
 
     /// An error before COMMIT was sent: nothing is committed.

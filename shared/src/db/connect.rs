@@ -39,7 +39,7 @@ const READER: &str = "-c statement_timeout=5s";
 const PREPARED: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
                         -c enable_mergejoin=off";
 
-/// After what the server is asked to answer.
+/// How often the server is asked to answer, by a `Sync`: after what.
 #[derive(Clone, Copy, Debug)]
 enum Syncs {
     /// Each statement.

@@ -18,7 +18,7 @@ use super::{Feed, Read};
 use crate::{
     backoff::Backoff,
     inbox::Delivery,
-    kafka::{Asking, KafkaConfig, trace_of},
+    kafka::{Asking, KafkaConfig, topic_in, trace_of},
 };
 
 /// The task that keeps a feed told.
@@ -134,10 +134,9 @@ impl<T: Clone + Send + Sync + 'static> Tail<T> {
 /// Every partition of the topic, at its end.
 fn ends(client: &BaseConsumer<Asking>, topic: &str) -> KafkaResult<TopicPartitionList> {
     let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let missing = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let mut ends = TopicPartitionList::new();
-    for partition in found.ok_or(missing)?.partitions() {
+    for partition in topic_in(&metadata, topic).ok_or(missing)?.partitions() {
         let (_, end) = client.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
         ends.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
     }

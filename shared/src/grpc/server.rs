@@ -106,14 +106,14 @@ impl Server {
     /// # Errors
     ///
     /// Reflection or the listener can't be served.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let health = HealthServer::new(Checks { services: self.services, health: self.health });
         let reflection = || reflection(self.services, self.descriptors);
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let routes = self.routes.add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES));
         let routes = routes.add_service(v1.max_decoding_message_size(MAX_MESSAGE_BYTES));
         let routes = routes.add_service(v1alpha.max_decoding_message_size(MAX_MESSAGE_BYTES));
-        let layer = EdgeLayer::new(self.methods, self.verifier, shutdown.clone());
+        let layer = EdgeLayer::new(self.methods, self.verifier, stop.clone());
 
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(MAX_STREAMS)
@@ -124,10 +124,10 @@ impl Server {
             .add_routes(routes)
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(listener).with_nodelay(Some(true)),
-                shutdown.clone().cancelled_owned(),
+                stop.clone().cancelled_owned(),
             );
         let overdue = async {
-            shutdown.cancelled().await;
+            stop.cancelled().await;
             tokio::time::sleep(self.drain).await;
         };
         tokio::select! {
@@ -165,7 +165,7 @@ impl Checks {
     }
 }
 
-fn told(serving: bool) -> HealthCheckResponse {
+fn health_response(serving: bool) -> HealthCheckResponse {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     HealthCheckResponse { status: status.into() }
 }
@@ -175,7 +175,7 @@ impl HealthService for Checks {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let changes = self.changes(&request);
         let mut changes = changes.ok_or_else(|| Fault::not_found("this server has no such service"))?;
-        Ok(Response::new(told(changes.is_serving())))
+        Ok(Response::new(health_response(changes.is_serving())))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -192,7 +192,7 @@ impl HealthService for Checks {
             loop {
                 let serving = changes.is_serving();
                 if before != Some(serving) {
-                    return Some((Ok(told(serving)), (changes, Some(serving))));
+                    return Some((Ok(health_response(serving)), (changes, Some(serving))));
                 }
                 if !changes.changed().await {
                     return None;

@@ -133,17 +133,17 @@ impl<C> Share<C> {
 /// Transactions that each of two writers does one after the other before both wait for each other: meanwhile one decides while the
 /// other's flush is waited for.
 const EACH: usize = 8;
-/// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: about as many as it takes,
-/// of batches as they are by default.
+/// Deliveries from the poller that may wait for that, each of [`poller::GATHERED`] messages at most: together about what two writers
+/// do between meetings, 2 · `EACH` batches of the default size.
 const WAITING: usize = 64;
-/// Batches that may be read ahead of those that are handled. With a backlog a fetch brings some of each partition, one after the
-/// other: so many, that both writers find partitions of their own.
+/// Batches that may be read ahead of those that are handled: so many that both writers find partitions of their own, for of a
+/// backlog a fetch brings much of one partition, then of the next.
 const AHEAD: usize = 2 * EACH;
 /// How long leaving the group may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 /// How often what was not waited for is flushed, and brokers are told how far the group has come: that is for the tools that
 /// watch lag, nothing else.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+const CONFIRMED_EVERY: Duration = Duration::from_secs(1);
 /// How often what waits aside is tried again: an attempt may cost all others `lock_timeout`.
 const HELD_TRIED_EVERY: Duration = Duration::from_secs(2);
 
@@ -242,8 +242,8 @@ impl<S: Service> Consumer<S> {
             let subscription = self.subscription;
             tokio::task::spawn_blocking(move || poller::poll(&client, subscription, &passed_over))
         };
-        let mut telling = tokio::time::interval(TOLD_EVERY);
-        telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut confirming = tokio::time::interval(CONFIRMED_EVERY);
+        confirming.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trying = tokio::time::interval_at(Instant::now() + HELD_TRIED_EVERY, HELD_TRIED_EVERY);
         trying.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.course != Course::Anew {
@@ -257,10 +257,10 @@ impl<S: Service> Consumer<S> {
                 () = ready(()), if !self.ahead.is_empty() => {
                     self.take(&client, Polled::Messages(Vec::new()), &mut polled).await;
                 }
-                _ = telling.tick() => {
+                _ = confirming.tick() => {
                     self.confirm().await;
                     self.write_out(&client, Vec::new()).await;
-                    self.tell(&client);
+                    self.commit_to_kafka(&client);
                     if let Some(over) = self.locked.over(std::time::Instant::now()) {
                         let group = self.subscription.group;
                         tracing::info!(group, times = over.times, lasted = ?over.lasted, "nothing has met a lock for a while");
@@ -282,7 +282,7 @@ impl<S: Service> Consumer<S> {
         // Nobody listens any more: the poller ends at its next word.
         drop(polled);
         self.write_out(&client, Vec::new()).await;
-        self.tell(&client);
+        self.commit_to_kafka(&client);
         if polls {
             let _ = polling.await;
         }
@@ -383,7 +383,7 @@ impl<S: Service> Consumer<S> {
     }
 
     fn revoked(&mut self, client: &Client<S::Command>, partitions: &[i32]) {
-        self.tell(client);
+        self.commit_to_kafka(client);
         for partition in partitions {
             tracing::info!(group = self.subscription.group, partition, "revoked");
             self.let_go(*partition);
@@ -482,7 +482,7 @@ impl<S: Service> Consumer<S> {
                 self.metrics.next(partition, next);
             }
             if !fenced.is_empty() {
-                self.read_again(&fenced).await;
+                self.adopt_offsets(&fenced).await;
             }
             // Somebody else has done some of them by now. What is left lies before a message that is to stop its partition, if
             // there is one.
@@ -572,7 +572,7 @@ impl<S: Service> Consumer<S> {
 
     /// Learns from the database how far others have moved partitions that were thought to be ours, unless the program ends first or
     /// the database is set back.
-    async fn read_again(&mut self, partitions: &BTreeSet<i32>) {
+    async fn adopt_offsets(&mut self, partitions: &BTreeSet<i32>) {
         let (group, topic) = self.positions.source();
         let named: Vec<i32> = partitions.iter().copied().collect();
         let mut backoff = Backoff::new();
@@ -714,7 +714,7 @@ impl<S: Service> Consumer<S> {
         list
     }
 
-    fn tell(&self, client: &Client<S::Command>) {
+    fn commit_to_kafka(&self, client: &Client<S::Command>) {
         let mut list = self.list(self.positions.all().map(|(partition, _)| partition));
         for (partition, next) in self.positions.all() {
             let _ =

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{InboxMetrics, metrics::Partitions};
 use crate::{
     db::{Fixed, Prepared},
-    kafka::{Asking, ClientStatistics, KafkaConfig},
+    kafka::{Asking, ClientStatistics, KafkaConfig, topic_in},
     ops::Sample,
     telemetry::Spell,
 };
@@ -241,8 +241,8 @@ impl Asker {
             Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)) => return Ok(0),
             metadata => metadata?,
         };
-        let found = metadata.topics().iter().find(|found| found.name() == name && found.error().is_none());
-        let count = found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap_or(i32::MAX));
+        let count =
+            topic_in(&metadata, &name).map_or(0, |found| i32::try_from(found.partitions().len()).unwrap_or(i32::MAX));
         if count > 0 {
             self.counted.insert(topic, (count, Instant::now()));
         }

@@ -96,8 +96,8 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const LEISURELY: Duration = Duration::from_millis(10);
 /// Bytes for which such a group's fetch doesn't wait its time out.
 const PLENTY: usize = 256 * 1024;
-/// Bytes of one partition that a fetch brings at most. The next fetch begins when all of this one is polled, and [`FETCH_PACE`] later:
-/// of a backlog the poller would wait for messages as long as it turns them into units, if a fetch brought librdkafka's 1 MiB.
+/// Bytes of one partition that a fetch brings at most. The next fetch begins [`FETCH_PACE`] after all of this one is polled: with
+/// librdkafka's own 1 MiB the poller would wait for a backlog's messages as long as it takes to turn them into units.
 const FETCH_BYTES: usize = 4 * 1024 * 1024;
 /// The least time from one fetch that brought something to the next.
 const FETCH_PACE: Duration = Duration::from_millis(5);
@@ -255,7 +255,7 @@ impl<C: Send + 'static> ClientContext for Rebalancer<C> {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.statistics.told(statistics);
+        self.statistics.record(statistics);
     }
 }
 

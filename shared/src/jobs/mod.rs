@@ -76,9 +76,9 @@ impl<S: Jobs, W: Worker<S>> Runner<S, W> {
         }))
     }
 
-    /// Has this done to its end, which must not be far, though whoever awaits it may go: a command and the start of the job that it
-    /// asks for, between which a caller who hangs up would leave the job to the timers. It goes on in the span of this context, at
-    /// which its caller is, and panics there. `None`: the program ends.
+    /// Runs `work` to its end, though whoever awaits it hangs up: for the short way from recording a command to starting the job
+    /// that it asks for, which otherwise would wait for its timer. It runs in the caller's span, which `context` is of; its panic is
+    /// raised where it is awaited. `None`: the program ends.
     pub async fn see_through<T: Send + 'static>(
         &self,
         context: &TraceContext,

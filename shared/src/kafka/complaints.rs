@@ -73,7 +73,7 @@ impl ClientContext for Asking {
 
     fn stats_raw(&self, statistics: &[u8]) {
         if let Some(shown) = &self.0 {
-            shown.told(statistics);
+            shown.record(statistics);
         }
     }
 }

@@ -18,4 +18,5 @@ pub use murmur2::partition_of;
 pub(crate) use producer::{BatchProducer, PRODUCER, Record, SendError};
 pub(crate) use statistics::ClientStatistics;
 pub use statistics::KafkaMetrics;
+pub(crate) use topic::topic_in;
 pub use topic::{TopicConfig, TopicError, ensure_topic, partition_count};

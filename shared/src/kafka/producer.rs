@@ -82,7 +82,7 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.statistics.told(statistics);
+        self.statistics.record(statistics);
     }
 }
 
@@ -122,9 +122,9 @@ impl BatchProducer {
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "0")
             .set("retries", "2147483647")
-            // Batches are made before they get here, and this is long enough for all of one to be handed over. What is left of
-            // one when its first part has gone, and idempotence lets no more follow, is waited for without a pause: thousands
-            // of polls for each round trip to the broker.
+            // Long enough for the relay to hand over the whole of a batch. Without it the first part would leave alone, and what is
+            // left while idempotence lets no more requests out, librdkafka waits for without a pause: thousands of polls for each
+            // round trip to the broker.
             .set("linger.ms", "1")
             .set("batch.num.messages", "10000")
             .set("batch.size", "1000000")

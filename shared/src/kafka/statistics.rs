@@ -42,7 +42,7 @@ impl KafkaMetrics {
         ClientStatistics {
             requests: self.requests.get_or_create_owned(&client),
             connected: self.connected.get_or_create_owned(&client),
-            told: AtomicU64::new(0),
+            last_total: AtomicU64::new(0),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(crate) struct ClientStatistics {
     /// Of the client of this name that told last.
     connected: Gauge,
     /// How many requests there had been when it told last.
-    told: AtomicU64,
+    last_total: AtomicU64,
 }
 
 /// What of librdkafka's statistics is wanted.
@@ -82,12 +82,12 @@ impl Broker {
 
 impl ClientStatistics {
     /// Takes in what librdkafka tells, in JSON.
-    pub(crate) fn told(&self, statistics: &[u8]) {
+    pub(crate) fn record(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(Statistics { brokers }) => {
                 let all = brokers.values().map(|broker| broker.tx).sum();
                 // A broker that was forgotten takes its count along: nothing was sent by that.
-                self.requests.inc_by(all - self.told.swap(all, Relaxed).min(all));
+                self.requests.inc_by(all - self.last_total.swap(all, Relaxed).min(all));
                 self.connected.set(brokers.values().any(Broker::is_up).into());
             }
             Err(error) => tracing::debug!(%error, "statistics of librdkafka can't be read"),
@@ -128,10 +128,10 @@ mod tests {
             (r#"{"brokers":{"a:1/0":{"tx":9,"state":"DOWN"}}}"#, 11),
             ("no JSON", 11),
         ] {
-            first.told(statistics.as_bytes());
+            first.record(statistics.as_bytes());
             shown(expected);
         }
-        kafka.client("producer").told(br#"{"brokers":{"a:1/0":{"tx":3,"state":"UP"}}}"#);
+        kafka.client("producer").record(br#"{"brokers":{"a:1/0":{"tx":3,"state":"UP"}}}"#);
         shown(14);
     }
 
@@ -150,7 +150,7 @@ mod tests {
             (["UP", "UP"], 1),
         ] {
             let [first, second] = states.map(|state| format!(r#"{{"tx":1,"state":"{state}"}}"#));
-            client.told(format!(r#"{{"brokers":{{"a:1/0":{first},"b:1/1":{second}}}}}"#).as_bytes());
+            client.record(format!(r#"{{"brokers":{{"a:1/0":{first},"b:1/1":{second}}}}}"#).as_bytes());
             shown(expected);
         }
         drop(client);

@@ -6,8 +6,8 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::{Metadata, MetadataTopic},
 };
-
 use tokio_util::sync::CancellationToken;
 
 use super::{KafkaConfig, complaints::Asking};
@@ -87,9 +87,15 @@ pub async fn partition_count(kafka: &KafkaConfig, topic: &str) -> Result<Option<
     let topic = topic.to_owned();
     let count = tokio::task::spawn_blocking(move || {
         let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-        Ok::<_, KafkaError>(found.map(|found| found.partitions().len()).filter(|count| *count > 0))
+        Ok::<_, KafkaError>(
+            topic_in(&metadata, &topic).map(|found| found.partitions().len()).filter(|count| *count > 0),
+        )
     });
     let count = count.await.map_err(|_| KafkaError::Canceled)??;
     Ok(count.and_then(|count| i32::try_from(count).ok()))
+}
+
+/// A topic, if these metadata say that it is there.
+pub(crate) fn topic_in<'m>(metadata: &'m Metadata, name: &str) -> Option<&'m MetadataTopic> {
+    metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none())
 }

@@ -75,8 +75,3 @@ impl std::fmt::Debug for Metrics {
 pub fn seconds() -> impl Iterator<Item = f64> {
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0].into_iter()
 }
-
-/// Upper bounds for counts of a batch: 1 to 1,024 by twos.
-pub fn batches() -> impl Iterator<Item = f64> {
-    (0..=10).map(|power| f64::from(1 << power))
-}

@@ -6,7 +6,7 @@ mod metrics;
 mod sampler;
 mod server;
 
-pub use metrics::{Metrics, batches, seconds};
+pub use metrics::{Metrics, seconds};
 pub use sampler::Sample;
 pub(crate) use sampler::Sampler;
 pub use server::serve;

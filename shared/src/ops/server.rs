@@ -28,7 +28,7 @@ pub async fn serve(
     listener: TcpListener,
     health: Health,
     metrics: Metrics,
-    shutdown: CancellationToken,
+    stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(async || "alive\n"))
@@ -36,7 +36,7 @@ pub async fn serve(
         .route("/metrics", get(exposition).with_state(metrics));
     // Dropping the server closes its connections: a scrape cut short is scraped again, a shutdown must not wait for one.
     let server = axum::serve(listener, router);
-    shutdown.run_until_cancelled(server.into_future()).await.unwrap_or(Ok(()))
+    stop.run_until_cancelled(server.into_future()).await.unwrap_or(Ok(()))
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {

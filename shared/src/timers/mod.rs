@@ -40,7 +40,7 @@ pub trait Timed: Service {
         back: f64,
     ) -> impl Future<Output = QueryResult<Option<ClaimedDue<Self>>>> + Send;
 
-    /// How many timers are due, locked or not, counted up to `limit`, and how late the latest of them is.
+    /// How many timers are due, locked or not, counted up to `limit`, and for how long one of them has been at most.
     fn overdue(conn: &AsyncPgConnection, limit: i64) -> impl Future<Output = QueryResult<Overdue>> + Send;
 }
 
@@ -97,7 +97,7 @@ impl TimerMetrics {
                 .gauge("timers_due", "Timers whose time has come and that have not fired; counted up to 10,000"),
             late: metrics.register(
                 "timers_late_seconds",
-                "How late the latest of the timers is that are due",
+                "For how long the timer has been due that has waited longest",
                 Gauge::default(),
             ),
         }

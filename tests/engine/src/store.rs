@@ -44,7 +44,7 @@ impl Store for Counters {
         command.counter().uuid()
     }
 
-    fn begins(command: &Command) -> bool {
+    fn creates_root(command: &Command) -> bool {
         matches!(command, Command::Create { .. })
     }
 

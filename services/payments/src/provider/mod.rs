@@ -116,10 +116,9 @@ pub trait Provider: Send + Sync + 'static {
     /// [`Trouble`]: the money may have been taken, or be taken yet.
     fn charge(&self, charge: &Charge, call: &Call) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
 
-    /// Sees to it that a charge which nobody wants any more is never made, unless it was made already: its key is spent on
-    /// something that moves no money, for as long as the provider knows keys ([`KEYS_KNOWN_FOR`]). `None`: the charge was never
-    /// made, and never will be, which is definite, for whoever comes with it from now on, be it from far behind, is told that its
-    /// key was used for something else. Else what became of it, as the provider keeps it under its key.
+    /// Spends a charge's key on a request that moves no money, so that the charge can't be made any more, for as long as the
+    /// provider knows keys ([`KEYS_KNOWN_FOR`]). `None`: it was never made, and never will be, for whoever still sends it is told
+    /// that its key was used for something else. `Some`: the key was used before, and its kept answer says what became of the charge.
     ///
     /// # Errors
     ///

@@ -104,11 +104,11 @@ impl Verifier {
     /// Reads the keys, again and again until it is done once; then again whenever a token names a key that isn't known,
     /// but not more often than configured, and every ten times as long anyway, for a key may have been revoked. Keys that
     /// can't be read again stay as they were.
-    pub async fn keep_keys(&self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.keep(&shutdown)).await;
+    pub async fn keep_keys(&self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.keep(&stop)).await;
     }
 
-    async fn keep(&self, shutdown: &CancellationToken) {
+    async fn keep(&self, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
             match self.0.source.read().await {
@@ -122,7 +122,7 @@ impl Verifier {
                     self.0.health.hold(PART, format!("the keys that sign tokens can't be read: {error}"));
                 }
             }
-            backoff.wait(shutdown).await;
+            backoff.wait(stop).await;
         }
         self.0.health.release(PART);
         let anyway = self.0.reread_after.saturating_mul(REREADS).max(LEAST_ANYWAY);

@@ -35,7 +35,7 @@ struct Common {
     methods: Arc<Methods>,
     verifier: Verifier,
     /// Ends every stream.
-    shutdown: CancellationToken,
+    stop: CancellationToken,
 }
 
 /// The services of a server, behind what every call passes.
@@ -46,8 +46,8 @@ pub(in crate::grpc) struct Edge {
 }
 
 impl EdgeLayer {
-    pub(in crate::grpc) fn new(methods: Arc<Methods>, verifier: Verifier, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(Common { methods, verifier, shutdown }))
+    pub(in crate::grpc) fn new(methods: Arc<Methods>, verifier: Verifier, stop: CancellationToken) -> Self {
+        Self(Arc::new(Common { methods, verifier, stop }))
     }
 }
 
@@ -83,7 +83,7 @@ impl Service<Request<Body>> for Edge {
                 if let Some(status) = unexplained(response.headers()) {
                     return Ok(answered(&explained(&status), response.headers()));
                 }
-                let stop = Some(common.shutdown.clone().cancelled_owned());
+                let stop = Some(common.stop.clone().cancelled_owned());
                 response.map(|body| Body::new(Answer::new(body, None, stop)))
             } else {
                 common.answer(request, routes, now).await
@@ -141,7 +141,7 @@ impl Common {
                 answered(&status, response.headers())
             }
             None => {
-                let stop = method.streams.then(|| self.shutdown.clone().cancelled_owned());
+                let stop = method.streams.then(|| self.stop.clone().cancelled_owned());
                 response.map(|body| Body::new(Answer::new(body, Some(ongoing), stop)))
             }
         }
