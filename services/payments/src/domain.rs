@@ -87,7 +87,7 @@ pub struct Payment {
     /// The provider's own id of the charge, once money was taken.
     pub reference: Option<String>,
     /// While the provider has something to answer: how often it was asked, and when it is to be asked again.
-    pub calls: Calls,
+    pub inquiry: Inquiry,
     /// The account's version when this payment's state changed last.
     pub version: Version,
     /// When it was begun.
@@ -113,34 +113,34 @@ pub enum Status {
 
 /// How the provider is asked for what it owes an answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Calls {
+pub struct Inquiry {
     /// How often it was asked.
     pub tries: u32,
     /// With which of the payment's idempotency keys, from 1. A key is given up only for certain that nothing was done
     /// under it.
-    pub key: u32,
+    pub key_number: u32,
     /// Since when that key is in use. Providers forget keys.
-    pub keyed: Timestamp,
-    /// Set once the request is not repeated any more and it is only looked for what was done under that key, since when: asking
-    /// again would tell no more, or do harm.
-    pub looking: Option<Timestamp>,
+    pub keyed_at: Timestamp,
+    /// Since when the provider is only searched for what was done under that key; `None` while the request itself is repeated,
+    /// which would tell no more by then, or do harm.
+    pub looking_since: Option<Timestamp>,
     /// When it is to be asked again, unless it has answered by then.
-    pub next: Timestamp,
+    pub next_try_at: Timestamp,
 }
 
-impl Calls {
-    /// To be asked for the first time at `next`.
-    fn new(now: Timestamp, tries: u32, next: Timestamp) -> Self {
-        Self { tries, key: 1, keyed: now, looking: None, next }
+impl Inquiry {
+    /// To be asked for the first time at `next_try_at`.
+    fn new(now: Timestamp, tries: u32, next_try_at: Timestamp) -> Self {
+        Self { tries, key_number: 1, keyed_at: now, looking_since: None, next_try_at }
     }
 
     /// Asked once more, by somebody who has a lease's time for it.
     fn again(self, now: Timestamp) -> Self {
-        let old = (now - self.keyed).to_std().is_ok_and(|age| age >= KEYS_KNOWN_FOR);
+        let old = (now - self.keyed_at).to_std().is_ok_and(|age| age >= KEYS_KNOWN_FOR);
         Self {
             tries: self.tries.saturating_add(1),
-            looking: self.looking.or(old.then_some(now)),
-            next: now + LEASE,
+            looking_since: self.looking_since.or(old.then_some(now)),
+            next_try_at: now + LEASE,
             ..self
         }
     }
@@ -269,11 +269,11 @@ pub enum Event {
         at: Timestamp,
     },
     /// The provider is asked once more, or is to be. No change that anybody else would notice.
-    Called {
+    InquiryChanged {
         /// About which payment.
         payment: PaymentId,
         /// How often, and when again.
-        calls: Calls,
+        inquiry: Inquiry,
     },
 }
 
@@ -337,7 +337,7 @@ impl Domain for Payments {
                 let payment = known(state, *payment)?;
                 match payment.status {
                     Status::Pending | Status::RefundPending => {
-                        Ok(vec![Event::Called { payment: payment.id, calls: payment.calls.again(now) }])
+                        Ok(vec![Event::InquiryChanged { payment: payment.id, inquiry: payment.inquiry.again(now) }])
                     }
                     Status::Succeeded | Status::Failed(_) | Status::Refunded => Ok(vec![]),
                 }
@@ -347,7 +347,7 @@ impl Domain for Payments {
                 let payment = known(state, *payment)?;
                 match answer {
                     // Of a key that was given up meanwhile: the one in use may be under way.
-                    Answer::Stuck | Answer::KeySpent if payment.calls.key != *key => Ok(vec![]),
+                    Answer::Stuck | Answer::KeySpent if payment.inquiry.key_number != *key => Ok(vec![]),
                     answer => hear(payment, answer, cancelled, now),
                 }
             }
@@ -380,14 +380,14 @@ impl Domain for Payments {
             }
             Event::RefundStarted { payment, at } => account.change(*payment, *at, |payment| {
                 payment.status = Status::RefundPending;
-                payment.calls = Calls::new(*at, 0, *at);
+                payment.inquiry = Inquiry::new(*at, 0, *at);
             }),
             Event::Refunded { payment, at } => {
                 account.change(*payment, *at, |payment| payment.status = Status::Refunded);
             }
-            Event::Called { payment, calls } => {
+            Event::InquiryChanged { payment, inquiry } => {
                 if let Some(payment) = account.payment_mut(*payment) {
-                    payment.calls = *calls;
+                    payment.inquiry = *inquiry;
                 }
             }
         }
@@ -470,7 +470,7 @@ fn begin(account: &Account, id: PaymentId, method: &str, provider: &str, now: Ti
         provider: if free { String::new() } else { provider.to_owned() },
         reference: None,
         // Whoever has begun it calls first.
-        calls: Calls::new(now, 1, now + LEASE),
+        inquiry: Inquiry::new(now, 1, now + LEASE),
         version: Version::NONE,
         created_at: now,
         updated_at: now,
@@ -499,18 +499,28 @@ fn hear(payment: &Payment, answer: &Answer, cancelled: bool, now: Timestamp) -> 
         }
         (Status::RefundPending, Answer::Refunded) => vec![Event::Refunded { payment: id, at: now }],
         (Status::Pending | Status::RefundPending, Answer::Unsettled { retry_after }) => {
-            let wait = backoff(payment.calls.tries).max(retry_after.unwrap_or_default());
-            vec![Event::Called { payment: id, calls: Calls { next: now + wait, ..payment.calls } }]
+            let wait = backoff(payment.inquiry.tries).max(retry_after.unwrap_or_default());
+            vec![Event::InquiryChanged { payment: id, inquiry: Inquiry { next_try_at: now + wait, ..payment.inquiry } }]
         }
         (Status::Pending | Status::RefundPending, Answer::Stuck) => {
-            let (looking, next) = (payment.calls.looking.or(Some(now)), now + backoff(payment.calls.tries));
-            vec![Event::Called { payment: id, calls: Calls { looking, next, ..payment.calls } }]
+            let (looking_since, next_try_at) =
+                (payment.inquiry.looking_since.or(Some(now)), now + backoff(payment.inquiry.tries));
+            vec![Event::InquiryChanged {
+                payment: id,
+                inquiry: Inquiry { looking_since, next_try_at, ..payment.inquiry },
+            }]
         }
         (Status::Pending | Status::RefundPending, Answer::KeySpent) => {
-            let key = payment.calls.key.saturating_add(1);
-            vec![Event::Called {
+            let key_number = payment.inquiry.key_number.saturating_add(1);
+            vec![Event::InquiryChanged {
                 payment: id,
-                calls: Calls { key, keyed: now, looking: None, next: now, ..payment.calls },
+                inquiry: Inquiry {
+                    key_number,
+                    keyed_at: now,
+                    looking_since: None,
+                    next_try_at: now,
+                    ..payment.inquiry
+                },
             }]
         }
         (Status::Failed(_), Answer::Charged { .. }) => return Err(Refusal::Contradiction),

@@ -55,7 +55,7 @@ impl Publish for Payments {
             Event::Refunded { payment, .. } => {
                 ("payment.refunded", Change::Refunded(api::PaymentRefunded {}), *payment)
             }
-            Event::OrderCopied(_) | Event::Called { .. } => return None,
+            Event::OrderCopied(_) | Event::InquiryChanged { .. } => return None,
         };
         let account = state.as_ref()?;
         let key = account.order.id.to_string();
@@ -80,7 +80,7 @@ impl Publish for Payments {
             Event::Failed { payment, at, .. } => ("failed", payment, at),
             Event::RefundStarted { payment, at } => ("refund_started", payment, at),
             Event::Refunded { payment, at } => ("refunded", payment, at),
-            Event::Created(_) | Event::OrderCopied(_) | Event::Called { .. } => return None,
+            Event::Created(_) | Event::OrderCopied(_) | Event::InquiryChanged { .. } => return None,
         };
         let payment = state.as_ref()?.payment(*id)?;
         Some(Milestone::new(outcome, payment.created_at, *at))

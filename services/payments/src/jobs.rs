@@ -11,7 +11,7 @@ use shared::{
 use tokio::time::Instant;
 
 use crate::{
-    domain::{Account, Answer, Calls, Command, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
+    domain::{Account, Answer, Command, Inquiry, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
     provider::{Call, Charge, Fault, Outcome, Provider, Refund, Refunded, Trouble, Why},
 };
 
@@ -27,8 +27,8 @@ pub struct Question {
     /// With which of the payment's keys.
     key: u32,
     about: About,
-    /// As `Calls::looking`.
-    looking: Option<Timestamp>,
+    /// As in [`Inquiry`].
+    looking_since: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -74,14 +74,14 @@ impl Jobs for Payments {
             }),
             Status::Succeeded | Status::Failed(_) | Status::Refunded => return None,
         };
-        let Calls { key, looking, .. } = payment.calls;
-        Some(Question { order: account.order.id, payment: payment.id, key, about, looking })
+        let Inquiry { key_number, looking_since, .. } = payment.inquiry;
+        Some(Question { order: account.order.id, payment: payment.id, key: key_number, about, looking_since })
     }
 }
 
 /// By which a provider does something once.
 fn key(operation: &str, payment: &Payment) -> String {
-    format!("{operation}-{}-{}", payment.id, payment.calls.key)
+    format!("{operation}-{}-{}", payment.id, payment.inquiry.key_number)
 }
 
 /// Puts questions to a provider.
@@ -92,7 +92,7 @@ impl<P: Provider> Worker<Payments> for Asker<P> {
         let call = Call { deadline: Instant::now() + LIMIT, trace: trace.clone() };
         let Self(provider) = self;
         let nothing = || Answer::Declined { reason: NEVER_CHARGED.to_owned() };
-        let answer = match (&question.about, question.looking) {
+        let answer = match (&question.about, question.looking_since) {
             (About::Charge(charge), None) => provider.charge(charge, &call).await.map_or_else(unclear, outcome),
             (About::Void(charge), None) => {
                 let charged = provider.void_charge(charge, &call).await;
@@ -163,7 +163,7 @@ mod tests {
                 status: Status::Pending,
                 provider: "stripe".to_owned(),
                 reference: None,
-                calls: Calls { tries: 1, key: 1, keyed: now, looking: None, next: now },
+                inquiry: Inquiry { tries: 1, key_number: 1, keyed_at: now, looking_since: None, next_try_at: now },
                 version: Version::FIRST,
                 created_at: now,
                 updated_at: now,

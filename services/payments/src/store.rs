@@ -23,7 +23,7 @@ use shared::{
 use uuid::Uuid;
 
 use crate::{
-    domain::{Account, Calls, Command, Order, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
+    domain::{Account, Command, Inquiry, Order, OrderId, OrderStatus, Payment, PaymentId, Payments, Status},
     schema::{accounts, payments},
 };
 
@@ -174,11 +174,13 @@ async fn insert_payments(conn: &AsyncPgConnection, rows: &[(&Order, &Payment)]) 
             )
             .bind::<Array<Text>, _>(rows.iter().map(|(_, row)| &row.provider).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|(_, row)| row.reference.as_deref()).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.tries)).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.key)).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.keyed).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, row)| row.calls.looking).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.next).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.inquiry.tries)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.inquiry.key_number)).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.inquiry.keyed_at).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(
+                rows.iter().map(|(_, row)| row.inquiry.looking_since).collect::<Vec<_>>(),
+            )
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.inquiry.next_try_at).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|(_, row)| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.created_at).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
@@ -206,11 +208,13 @@ async fn update_payments(conn: &AsyncPgConnection, rows: &[&(OrderId, Payment)])
                 rows.iter().map(|(_, row)| status_code(&row.status).1).collect::<Vec<_>>(),
             )
             .bind::<Array<Nullable<Text>>, _>(rows.iter().map(|(_, row)| row.reference.as_deref()).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.tries)).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.calls.key)).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.keyed).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|(_, row)| row.calls.looking).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.calls.next).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.inquiry.tries)).collect::<Vec<_>>())
+            .bind::<Array<Integer>, _>(rows.iter().map(|(_, row)| count(row.inquiry.key_number)).collect::<Vec<_>>())
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.inquiry.keyed_at).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(
+                rows.iter().map(|(_, row)| row.inquiry.looking_since).collect::<Vec<_>>(),
+            )
+            .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.inquiry.next_try_at).collect::<Vec<_>>())
             .bind::<Array<BigInt>, _>(rows.iter().map(|(_, row)| row.version.as_i64()).collect::<Vec<_>>())
             .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
     })
@@ -390,12 +394,12 @@ impl TryFrom<PaymentRow> for Payment {
             status: status_of(row.status, row.failure_reason).ok_or(Corrupt("payments.status"))?,
             provider: row.provider,
             reference: row.provider_reference,
-            calls: Calls {
+            inquiry: Inquiry {
                 tries: u32::try_from(row.tries).map_err(|_| Corrupt("payments.tries"))?,
-                key: u32::try_from(row.key_number).map_err(|_| Corrupt("payments.key_number"))?,
-                keyed: row.keyed_at,
-                looking: row.looking_since,
-                next: row.next_try_at,
+                key_number: u32::try_from(row.key_number).map_err(|_| Corrupt("payments.key_number"))?,
+                keyed_at: row.keyed_at,
+                looking_since: row.looking_since,
+                next_try_at: row.next_try_at,
             },
             version: Version::from_i64(row.version),
             created_at: row.created_at,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use payments::{
     domain::{
-        Account, Answer, Calls, Command, Event, LEASE, Order, OrderId, OrderStatus, Payment, PaymentId, Payments,
+        Account, Answer, Command, Event, Inquiry, LEASE, Order, OrderId, OrderStatus, Payment, PaymentId, Payments,
         Refusal, Status,
     },
     provider::KEYS_KNOWN_FOR,
@@ -46,7 +46,7 @@ fn payment(status: Status) -> Payment {
         status,
         provider: "stripe".to_owned(),
         reference: Some("pi_1".to_owned()),
-        calls: Calls { tries: 1, key: 1, keyed: now(), looking: None, next: now() + LEASE },
+        inquiry: Inquiry { tries: 1, key_number: 1, keyed_at: now(), looking_since: None, next_try_at: now() + LEASE },
         version: Version::from_i64(1),
         created_at: now(),
         updated_at: now(),
@@ -72,7 +72,7 @@ fn pay(account: &Account, user: &UserId) -> Command {
 
 fn hear(account: &Account, answer: Answer) -> Command {
     let payment = account.payments.first().unwrap();
-    Command::Heard { order: account.order.id, payment: payment.id, key: payment.calls.key, answer }
+    Command::Heard { order: account.order.id, payment: payment.id, key: payment.inquiry.key_number, answer }
 }
 
 fn decide(state: &Option<Account>, command: &Command) -> Result<Vec<Event>, Refusal> {
@@ -120,7 +120,7 @@ fn a_payment_begins_pending_with_its_first_call_under_way() {
     let paying = after(&account, &pay(&account, &bob()));
     let [payment] = paying.payments.as_slice() else { panic!("one payment: {paying:?}") };
     assert_eq!(payment.status, Status::Pending);
-    assert_eq!((payment.calls.tries, payment.calls.key, payment.calls.next), (1, 1, now() + LEASE));
+    assert_eq!((payment.inquiry.tries, payment.inquiry.key_number, payment.inquiry.next_try_at), (1, 1, now() + LEASE));
     assert_eq!((paying.version(), payment.version), (Version::FIRST, Version::FIRST));
 }
 
@@ -178,7 +178,7 @@ fn money_for_an_order_that_ended_goes_back_once_whichever_is_heard_first() {
     let ended = Order { status: OrderStatus::Cancelled, version: Version::from_i64(3), ..paid.order.clone() };
     let refunding = after(&paid, &Command::CopyOrder(ended.clone()));
     assert_eq!(refunding.payments.first().unwrap().status, Status::RefundPending);
-    assert_eq!(refunding.payments.first().unwrap().calls.next, now(), "it is asked for at once");
+    assert_eq!(refunding.payments.first().unwrap().inquiry.next_try_at, now(), "it is asked for at once");
     // The end first.
     let ending = account(OrderStatus::Cancelled, &[Status::Pending]);
     let charged = hear(&ending, Answer::Charged { reference: "pi_1".to_owned() });
@@ -221,9 +221,9 @@ fn the_provider_is_asked_again_ever_more_seldom_and_no_sooner_than_it_said() {
         (50, unsettled(Some(30)), 300),
     ] {
         let mut account = account(OrderStatus::AwaitingPayment, &[Status::Pending]);
-        account.payments.first_mut().unwrap().calls.tries = tries;
+        account.payments.first_mut().unwrap().inquiry.tries = tries;
         let heard = after(&account, &hear(&account, answer));
-        let next = heard.payments.first().unwrap().calls.next;
+        let next = heard.payments.first().unwrap().inquiry.next_try_at;
         assert_eq!(next, now() + Duration::from_secs(seconds), "after {tries} tries");
     }
 }
@@ -232,7 +232,7 @@ fn the_provider_is_asked_again_ever_more_seldom_and_no_sooner_than_it_said() {
 fn a_key_that_may_be_forgotten_or_can_tell_no_more_is_not_asked_with_again() {
     let ask =
         |account: &Account| Command::Ask { order: account.order.id, payment: account.payments.first().unwrap().id };
-    let calls = |account: &Account| account.payments.first().unwrap().calls;
+    let inquiry = |account: &Account| account.payments.first().unwrap().inquiry;
 
     for (order, status) in [
         (OrderStatus::AwaitingPayment, Status::Pending),
@@ -240,17 +240,21 @@ fn a_key_that_may_be_forgotten_or_can_tell_no_more_is_not_asked_with_again() {
         (OrderStatus::Cancelled, Status::RefundPending),
     ] {
         let young = account(order, std::slice::from_ref(&status));
-        assert_eq!(calls(&after(&young, &ask(&young))).looking, None, "{order:?}, {status:?}");
+        assert_eq!(inquiry(&after(&young, &ask(&young))).looking_since, None, "{order:?}, {status:?}");
         let mut old = young.clone();
-        old.payments.first_mut().unwrap().calls.keyed = now() - KEYS_KNOWN_FOR;
-        assert_eq!(calls(&after(&old, &ask(&old))).looking, Some(now()), "{order:?}, {status:?}");
+        old.payments.first_mut().unwrap().inquiry.keyed_at = now() - KEYS_KNOWN_FOR;
+        assert_eq!(inquiry(&after(&old, &ask(&old))).looking_since, Some(now()), "{order:?}, {status:?}");
     }
 
     let young = account(OrderStatus::Cancelled, &[Status::RefundPending]);
     let stuck = after(&young, &hear(&young, Answer::Stuck));
-    assert_eq!(calls(&stuck).looking, Some(now()));
+    assert_eq!(inquiry(&stuck).looking_since, Some(now()));
     let again = after(&stuck, &hear(&stuck, Answer::KeySpent));
-    assert_eq!((calls(&again).key, calls(&again).looking, calls(&again).next), (2, None, now()), "with another key");
+    assert_eq!(
+        (inquiry(&again).key_number, inquiry(&again).looking_since, inquiry(&again).next_try_at),
+        (2, None, now()),
+        "with another key"
+    );
 
     // Somebody else was told the same of the key that was given up: the new one may be in use by now.
     let late = hear(&stuck, Answer::KeySpent);

@@ -180,7 +180,7 @@ impl System {
         let Some((order, payment)) = found else { return Ok(()) };
         self.account(&PaymentCommand::Ask { order, payment: id })?;
         let Some(answer) = self.provider.ask(&payment) else { return Ok(()) };
-        let heard_of = PaymentCommand::Heard { order, payment: id, key: payment.calls.key, answer };
+        let heard_of = PaymentCommand::Heard { order, payment: id, key: payment.inquiry.key_number, answer };
         (0..heard).try_for_each(|_| self.account(&heard_of))
     }
 
