@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     faults::{Fault, Operation},
-    ledger::{Answer, Idempotency, Order, Request},
+    ledger::{Answer, Idempotency, Instruction, Request},
     stripe::{self, ChargeRequest, Form, Metadata, Problem, RefundRequest, Term},
 };
 
@@ -65,10 +65,10 @@ async fn execute(
         Some(Fault::RefuseRefund) => return Err(Problem::insufficient_balance().into()),
         _ => {}
     }
-    let order = Order { request, idempotency, answer_500: fault == Some(Fault::ExecuteThen500) };
+    let instruction = Instruction { request, idempotency, answer_500: fault == Some(Fault::ExecuteThen500) };
     // Slow ones aren't waited for at the end: they are on disk, and go on after it.
     let answer = tokio::select! {
-        answer = context.ledger.execute(order) => answer?,
+        answer = context.ledger.execute(instruction) => answer?,
         () = too_late(context) => return Err(Failure::Cut),
     };
     match fault {

@@ -1,4 +1,5 @@
-//! The transactions. In: orders, and the time. Out: what each is answered, valid only once the transaction is committed.
+//! The transactions. In: instructions, and the time. Out: what each is answered, valid only once the transaction is
+//! committed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use shared::clock::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Answer, Intent, IntentStatus, LedgerError, Movement, MovementKind, Order, Refund, Request, Totals,
+    Answer, Instruction, Intent, IntentStatus, LedgerError, Movement, MovementKind, Refund, Request, Totals,
     records::{KeptAnswer, KeyRecord, Slow},
     tables,
 };
@@ -20,7 +21,7 @@ pub(super) struct Books {
     last_seq: u64,
 }
 
-/// What has come of an order.
+/// What has come of an instruction.
 pub(super) enum Outcome {
     /// This is its answer.
     Answered(Answer),
@@ -30,7 +31,7 @@ pub(super) enum Outcome {
 
 /// A transaction that is on disk.
 pub(super) struct Written {
-    /// What has come of the orders, in their order.
+    /// What has come of the instructions, in their order.
     pub(super) outcomes: Vec<Outcome>,
     /// The slow intents that were due, with their answers.
     pub(super) settled: Vec<(String, Answer)>,
@@ -52,12 +53,15 @@ impl Books {
     }
 
     /// Does all of this in one transaction, and settles the slow charges that are due.
-    pub(super) fn write(&mut self, orders: &[Order], now: Timestamp) -> Result<Written, LedgerError> {
+    pub(super) fn write(&mut self, instructions: &[Instruction], now: Timestamp) -> Result<Written, LedgerError> {
         let transaction = self.database.begin_write()?;
         let (written, seq) = {
             let mut page = Page::open(&transaction, self.last_seq, now)?;
             let settled = page.settle_due()?;
-            let outcomes = orders.iter().map(|order| page.execute(order, self.slow)).collect::<Result<_, _>>()?;
+            let outcomes = instructions
+                .iter()
+                .map(|instruction| page.execute(instruction, self.slow))
+                .collect::<Result<_, _>>()?;
             (Written { outcomes, settled, next_due: page.next_due()? }, page.seq)
         };
         transaction.commit()?;
@@ -109,25 +113,25 @@ impl<'t> Page<'t> {
         })
     }
 
-    fn execute(&mut self, order: &Order, slow: Duration) -> Result<Outcome, LedgerError> {
-        if let Some(idempotency) = &order.idempotency
+    fn execute(&mut self, instruction: &Instruction, slow: Duration) -> Result<Outcome, LedgerError> {
+        if let Some(idempotency) = &instruction.idempotency
             && let Some(known) = tables::get::<KeyRecord>(&self.keys, &idempotency.key)?
         {
             return Ok(Outcome::Answered(known.answer_to(idempotency)));
         }
-        let executed = match &order.request {
-            Request::Charge(request) => self.charge(request, order, slow)?,
-            Request::Refund(request) => self.refund(request, order)?,
+        let executed = match &instruction.request {
+            Request::Charge(request) => self.charge(request, instruction, slow)?,
+            Request::Refund(request) => self.refund(request, instruction)?,
         };
         let (answer, outcome) = match executed {
             Executed::Refused(problem) => return Ok(Outcome::Answered(Answer::problem(&problem))),
             Executed::Later(intent) => (None, Outcome::Later(intent)),
             Executed::Kept(answer) => {
-                let answer = if order.answer_500 { Answer::problem(&Problem::internal()) } else { answer };
+                let answer = if instruction.answer_500 { Answer::problem(&Problem::internal()) } else { answer };
                 (Some(answer.clone()), Outcome::Answered(answer))
             }
         };
-        if let Some(idempotency) = &order.idempotency {
+        if let Some(idempotency) = &instruction.idempotency {
             let fingerprint = idempotency.fingerprint.clone();
             let record = KeyRecord { fingerprint, answer: answer.as_ref().map(KeptAnswer::from) };
             tables::put(&mut self.keys, &idempotency.key, &record)?;
@@ -135,7 +139,12 @@ impl<'t> Page<'t> {
         Ok(outcome)
     }
 
-    fn charge(&mut self, request: &ChargeRequest, order: &Order, slow: Duration) -> Result<Executed, LedgerError> {
+    fn charge(
+        &mut self,
+        request: &ChargeRequest,
+        instruction: &Instruction,
+        slow: Duration,
+    ) -> Result<Executed, LedgerError> {
         let unique = Uuid::now_v7().simple();
         let mut intent = Intent {
             id: format!("pi_{unique}"),
@@ -153,7 +162,7 @@ impl<'t> Page<'t> {
         for (name, value) in &intent.metadata {
             self.intents_by_metadata.insert((name.as_str(), value.as_str(), intent.id.as_str()), ())?;
         }
-        let key = order.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
+        let key = instruction.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
         let executed = match request.verdict {
             None => {
                 intent.status = match intent.method {
@@ -176,7 +185,7 @@ impl<'t> Page<'t> {
             }
             Some(Verdict::SucceedsLate) => {
                 let due = (self.now + slow).timestamp_micros();
-                let record = Slow { intent: intent.id.clone(), key, answer_500: order.answer_500 };
+                let record = Slow { intent: intent.id.clone(), key, answer_500: instruction.answer_500 };
                 self.slow.insert((due, intent.id.as_str()), serde_json::to_vec(&record)?.as_slice())?;
                 Executed::Later(intent.id.clone())
             }
@@ -185,7 +194,7 @@ impl<'t> Page<'t> {
         Ok(executed)
     }
 
-    fn refund(&mut self, request: &RefundRequest, order: &Order) -> Result<Executed, LedgerError> {
+    fn refund(&mut self, request: &RefundRequest, instruction: &Instruction) -> Result<Executed, LedgerError> {
         let Some(mut intent) = tables::get::<Intent>(&self.intents, &request.intent)? else {
             return Ok(Executed::Refused(Problem::not_found("payment_intent", &request.intent, "payment_intent")));
         };
@@ -225,7 +234,7 @@ impl<'t> Page<'t> {
             amount,
             currency: intent.currency,
             metadata,
-            idempotency_key: order.idempotency.as_ref().map(|idempotency| idempotency.key.clone()),
+            idempotency_key: instruction.idempotency.as_ref().map(|idempotency| idempotency.key.clone()),
             time: self.now,
         })?;
         Ok(Executed::Kept(Answer::object(&stripe::refund_object(&refund))))

@@ -9,7 +9,7 @@ use std::{
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<Mutex<HashSet<String>>>);
 
-/// A key that is under way until this is dropped. It goes along with the order, not with its caller, who may hang up.
+/// A key that is under way until this is dropped. It goes along with the instruction, not with its caller, who may hang up.
 pub(super) struct Held {
     key: String,
     of: InFlight,

@@ -1,13 +1,13 @@
 //! What has happened, on disk: intents, refunds, every movement of money, and the answers kept by idempotency key.
 //!
 //! In: judged requests. Out: answers, each given only once its effects are on disk. [`Ledger`] is the door: it reads from
-//! snapshots and hands orders to the one [`Writer`], which commits whatever is waiting as one transaction. Nothing here
-//! knows HTTP or the fault switches.
+//! snapshots and hands instructions to the one [`Writer`], which commits whatever is waiting as one transaction. Nothing
+//! here knows HTTP or the fault switches.
 
 mod books;
 mod error;
 mod in_flight;
-mod order;
+mod instruction;
 mod reader;
 mod records;
 mod tables;
@@ -19,15 +19,15 @@ use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::LedgerError;
-pub use order::{Answer, Idempotency, Order, Request};
+pub use instruction::{Answer, Idempotency, Instruction, Request};
 pub use records::{Intent, IntentStatus, Movement, MovementKind, Refund, Totals};
 pub use writer::Writer;
 
 use crate::stripe::Problem;
 use in_flight::InFlight;
-use order::Submitted;
+use instruction::Submitted;
 
-/// Orders that may wait for the writer; more are refused.
+/// Instructions that may wait for the writer; more are refused.
 const QUEUE: usize = 4096;
 /// What of the file is held in memory.
 const CACHE_BYTES: usize = 128 << 20;
@@ -36,7 +36,7 @@ const CACHE_BYTES: usize = 128 << 20;
 #[derive(Clone)]
 pub struct Ledger {
     database: Arc<Database>,
-    orders: mpsc::Sender<Submitted>,
+    instructions: mpsc::Sender<Submitted>,
     in_flight: InFlight,
 }
 
@@ -48,20 +48,20 @@ impl Ledger {
     /// It can't be opened, or another process has it open.
     pub fn open(path: &Path, slow: Duration) -> Result<(Self, Writer), LedgerError> {
         let database = Arc::new(Database::builder().set_cache_size(CACHE_BYTES).create(path)?);
-        let (orders, queue) = mpsc::channel(QUEUE);
+        let (instructions, queue) = mpsc::channel(QUEUE);
         let writer = Writer::open(database.clone(), queue, slow)?;
-        Ok((Self { database, orders, in_flight: InFlight::default() }, writer))
+        Ok((Self { database, instructions, in_flight: InFlight::default() }, writer))
     }
 
-    /// Has an order done, once: its answer, new or kept by its key.
+    /// Has an instruction done, once: its answer, new or kept by its key.
     ///
-    /// Whether or not this is awaited to its end, an order that was taken is done.
+    /// Whether or not this is awaited to its end, an instruction that was taken is done.
     ///
     /// # Errors
     ///
-    /// The writer has ended, and whether the order was done shows at the next start; or the ledger can't be read.
-    pub async fn execute(&self, order: Order) -> Result<Answer, LedgerError> {
-        let held = match &order.idempotency {
+    /// The writer has ended, and whether the instruction was done shows at the next start; or the ledger can't be read.
+    pub async fn execute(&self, instruction: Instruction) -> Result<Answer, LedgerError> {
+        let held = match &instruction.idempotency {
             None => None,
             Some(idempotency) => match self.in_flight.hold(&idempotency.key) {
                 Some(held) => Some(held),
@@ -73,16 +73,16 @@ impl Ledger {
             },
         };
         let (answer, answered) = oneshot::channel();
-        match self.orders.try_send(Submitted { order, held, answer }) {
+        match self.instructions.try_send(Submitted { instruction, held, answer }) {
             Ok(()) => answered.await.map_err(|_| LedgerError::WriterGone),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Answer::problem(&Problem::unavailable())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(LedgerError::WriterGone),
         }
     }
 
-    /// Whether orders are still done.
+    /// Whether instructions are still done.
     pub fn is_open(&self) -> bool {
-        !self.orders.is_closed()
+        !self.instructions.is_closed()
     }
 }
 
@@ -94,10 +94,10 @@ mod tests {
     use super::*;
     use crate::stripe::{ChargeRequest, Form};
 
-    fn charge() -> Order {
+    fn charge() -> Instruction {
         let form = Form::parse(b"amount=50&currency=usd&payment_method=pm_card_visa&confirm=true");
         let request = Request::Charge(ChargeRequest::parse(&form).unwrap());
-        Order { request, idempotency: None, answer_500: false }
+        Instruction { request, idempotency: None, answer_500: false }
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! The one task that writes. While a transaction is committed, and for the rest of its pace, the next orders gather; then
-//! they are the next transaction.
+//! The one task that writes. While a transaction is committed, and for the rest of its pace, the next instructions gather;
+//! then they are the next transaction.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, LedgerError,
     books::{Books, Outcome, Written},
-    order::Submitted,
+    instruction::Submitted,
 };
 
-/// Orders in one transaction.
+/// Instructions in one transaction.
 const BATCH: usize = 1024;
 /// The least time from one transaction's beginning to the next one's, unless it is full: each writes and syncs whole pages,
-/// for one order as for many, and a provider that takes some ten milliseconds is a fast one. An order after a pause waits for
-/// nothing.
+/// for one instruction as for many, and a provider that takes some ten milliseconds is a fast one. An instruction after a
+/// pause waits for nothing.
 const PACE: Duration = Duration::from_millis(20);
 
 /// The ledger's writer, to be run.
@@ -68,20 +68,20 @@ impl Writer {
             }
             pace.begin(batch.len() == BATCH).await;
             while batch.len() < BATCH
-                && let Ok(order) = self.queue.try_recv()
+                && let Ok(instruction) = self.queue.try_recv()
             {
-                batch.push(order);
+                batch.push(instruction);
             }
             self = self.write(batch).await?;
         }
     }
 
     async fn write(mut self, batch: Vec<Submitted>) -> Result<Self, LedgerError> {
-        let (orders, callers): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|Submitted { order, held, answer }| (order, (held, answer))).unzip();
+        let (instructions, callers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|Submitted { instruction, held, answer }| (instruction, (held, answer))).unzip();
         let mut books = self.books;
         let blocking = tokio::task::spawn_blocking(move || {
-            let written = books.write(&orders, clock::now());
+            let written = books.write(&instructions, clock::now());
             (books, written)
         });
         let (books, written) = blocking.await?;

@@ -41,9 +41,9 @@ impl Idempotency {
     }
 }
 
-/// A request to be executed.
+/// A request to be executed, and how. No order: that is the buyer's.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct Instruction {
     /// What to do.
     pub request: Request,
     /// Once, if it has a key.
@@ -75,10 +75,10 @@ impl Answer {
     }
 }
 
-/// An order on its way to the writer.
+/// An instruction on its way to the writer.
 pub(super) struct Submitted {
-    pub(super) order: Order,
-    /// Given back when the order is on disk, before it is answered.
+    pub(super) instruction: Instruction,
+    /// Given back when the instruction is on disk, before it is answered.
     pub(super) held: Option<Held>,
     pub(super) answer: oneshot::Sender<Answer>,
 }
