@@ -1,22 +1,20 @@
 //! The programs that the stack and its tests need. In: a tool's name. Out: where it is; what is missing has been fetched by then, into
 //! a cache outside the checkout. It never changes the checkout, and touches the system only through apt-get.
-//!
-//! A tool is a folder of the cache whose name holds its version, complete once it holds the file `complete`. It is made under a lock,
-//! in its final place: a Python venv has its own path written into it, and can't be renamed into place. A folder without the mark is
-//! what an interrupted run has left, and made anew.
 
+mod apt;
+mod cache;
 mod go_module;
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::progress::{say, step};
+use crate::progress::say;
 
 const KAFKA: &str = "4.1.0";
 const KAFKA_POM: &str = include_str!("../pom.xml");
@@ -50,9 +48,6 @@ const OLDEST_POSTGRES: u32 = 15;
 /// The release that Debian has: there is one in each.
 const PROMETHEUS: &str = "prometheus-debian";
 const PROMETHEUS_PROGRAM: &str = "usr/bin/prometheus";
-
-/// The mark of a folder that is complete.
-const COMPLETE: &str = "complete";
 
 /// A fetch is tried this often, with 2, 4 and 8 s between: a hiccup of the network passes, a mistake doesn't.
 const ATTEMPTS: u32 = 4;
@@ -233,8 +228,7 @@ impl Tools {
 
     /// The program jaeger, if it was built before.
     pub fn built_jaeger(&self) -> Option<PathBuf> {
-        let dir = self.cache.join(jaeger_folder());
-        dir.join(COMPLETE).exists().then(|| dir.join("jaeger"))
+        self.complete(&jaeger_folder()).map(|dir| dir.join("jaeger"))
     }
 
     /// The program prometheus; the one of Debian's package, of which nothing is installed, if there is none.
@@ -276,8 +270,7 @@ impl Tools {
 
     /// The program prometheus, if it was fetched before or is installed.
     pub fn fetched_prometheus(&self) -> Option<PathBuf> {
-        let dir = self.cache.join(PROMETHEUS);
-        on_path("prometheus").or_else(|| dir.join(COMPLETE).exists().then(|| dir.join(PROMETHEUS_PROGRAM)))
+        on_path("prometheus").or_else(|| Some(self.complete(PROMETHEUS)?.join(PROMETHEUS_PROGRAM)))
     }
 
     async fn go_program(&self, name: &str, version: &str, package: &str) -> Result<PathBuf> {
@@ -388,88 +381,6 @@ impl Tools {
         })
         .await
     }
-
-    /// The folder `name` of the cache, filled by `fill` unless it is there already.
-    async fn fetched(&self, name: &str, what: &str, fill: impl AsyncFn(&Path) -> Result<()>) -> Result<PathBuf> {
-        let dir = self.cache.join(name);
-        let mark = dir.join(COMPLETE);
-        if mark.exists() {
-            return Ok(dir);
-        }
-        let _lock = self.lock(name).await?;
-        if mark.exists() {
-            return Ok(dir);
-        }
-        let fetch = async {
-            match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                _ => fs::create_dir_all(&dir)?,
-            }
-            fill(&dir).await?;
-            File::create(&mark).with_context(|| format!("marking {}", dir.display()))
-        };
-        step(&format!("{what}, into {}", dir.display()), fetch).await?;
-        Ok(dir)
-    }
-
-    /// A program on the PATH, installed as Debian's `package` if it isn't there.
-    async fn program(&self, name: &str, package: &str, what_for: &str) -> Result<PathBuf> {
-        if let Some(path) = on_path(name) {
-            return Ok(path);
-        }
-        self.apt_install(package, what_for).await?;
-        on_path(name).with_context(|| format!("{name} isn't on the PATH, even after installing {package}"))
-    }
-
-    async fn apt_install(&self, package: &str, what_for: &str) -> Result<()> {
-        let by_hand = by_hand(package);
-        let _lock = self.lock("apt").await?;
-        let install = retried(async || {
-            // A fresh machine has no lists of packages, or old ones.
-            run(self.apt(package, what_for, &["update"]).await?).await?;
-            run(self.apt(package, what_for, &["install", "-y", "--no-install-recommends", package]).await?).await
-        });
-        step(&format!("installing {package} with apt-get, for {what_for}, once"), install)
-            .await
-            .with_context(|| format!("{package} is missing ({what_for}); try by hand: {by_hand}"))
-    }
-
-    /// apt-get as root, or as whom a sudo without password makes root.
-    async fn apt(&self, package: &str, what_for: &str, args: &[&str]) -> Result<Command> {
-        let by_hand = by_hand(package);
-        ensure!(on_path("apt-get").is_some(), "{what_for}: install {package}; on Debian: {by_hand}");
-        let root = nix::unistd::geteuid().is_root();
-        if !root {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "true"]);
-            ensure!(
-                run(sudo).await.is_ok(),
-                "{package} is missing ({what_for}), and installing it takes root or a sudo without password; run: {by_hand}"
-            );
-        }
-        let mut apt = if root { Command::new("env") } else { Command::new("sudo") };
-        if !root {
-            apt.args(["-n", "env"]);
-        }
-        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
-        Ok(apt)
-    }
-
-    /// Held while something is fetched, so that two runs don't fetch it both; goes with the process, however it ends.
-    async fn lock(&self, name: &str) -> Result<File> {
-        fs::create_dir_all(&self.cache).with_context(|| format!("making the cache {}", self.cache.display()))?;
-        let path = self.cache.join(format!("{name}.lock"));
-        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        if file.try_lock().is_err() {
-            say(format_args!("waiting for another run that fetches {name}"));
-            return Ok(tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??);
-        }
-        Ok(file)
-    }
-}
-
-fn by_hand(package: &str) -> String {
-    format!("sudo apt-get update && sudo apt-get install -y {package}")
 }
 
 fn jaeger_folder() -> String {
@@ -551,40 +462,7 @@ fn postgres_version(bin: &Path) -> Option<u32> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests end with the first thing that is wrong")]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
-
-    #[tokio::test]
-    async fn what_many_want_at_once_is_fetched_once() {
-        let cache = tempfile::tempdir().unwrap();
-        let fetches = AtomicU32::new(0);
-        // Two of them, as two processes have: the lock is between them.
-        let (one, other) = (Tools::at(cache.path().into()), Tools::at(cache.path().into()));
-        let fetch = async |dir: &Path| {
-            fetches.fetch_add(1, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-            Ok(fs::write(dir.join("tool"), "it")?)
-        };
-
-        let (a, b) = tokio::join!(one.fetched("tool-1", "fetching", fetch), other.fetched("tool-1", "fetching", fetch));
-
-        assert_eq!(a.unwrap(), b.unwrap());
-        assert_eq!(fetches.into_inner(), 1);
-    }
-
-    #[tokio::test]
-    async fn what_an_interrupted_run_has_left_is_fetched_anew() {
-        let cache = tempfile::tempdir().unwrap();
-        let tools = Tools::at(cache.path().into());
-        fs::create_dir_all(cache.path().join("tool-1")).unwrap();
-        fs::write(cache.path().join("tool-1/half"), "").unwrap();
-
-        tools.fetched("tool-1", "fetching", async |_| bail!("no network")).await.unwrap_err();
-        let dir = tools.fetched("tool-1", "fetching", async |dir| Ok(fs::write(dir.join("tool"), "")?)).await.unwrap();
-
-        assert!(dir.join("tool").exists() && !dir.join("half").exists());
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_fetch_survives_hiccups_and_gives_up_on_mistakes() {
