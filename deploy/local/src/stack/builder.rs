@@ -38,7 +38,7 @@ const DEFAULT_ORDER_TTL: &str = "2m";
 pub struct StackBuilder {
     services: Vec<(&'static ServiceSpec, usize)>,
     gateway: bool,
-    env: Vec<(Option<String>, String, String)>,
+    env: Vec<Variable>,
     inherit_env: bool,
     binaries: Option<PathBuf>,
     fixed_ports: Option<FixedPorts>,
@@ -46,6 +46,25 @@ pub struct StackBuilder {
     jaeger: Option<PathBuf>,
     prometheus: Option<(PathBuf, u32)>,
     state: Option<(PathBuf, PathBuf)>,
+}
+
+/// A variable that was asked for.
+#[derive(Debug)]
+struct Variable {
+    /// The service that gets it, or the gateway; all of them, if none is named.
+    service: Option<String>,
+    name: String,
+    value: String,
+}
+
+/// What services are put among, and under which prefix they have databases and topics there.
+struct Surroundings<'a> {
+    servers: &'a SharedServers,
+    sandbox: Option<&'a Sandbox>,
+    jaeger: Option<&'a Jaeger>,
+    prefix: &'a str,
+    dir: &'a Path,
+    keys: &'a Path,
 }
 
 /// The ports of `make run`.
@@ -83,13 +102,13 @@ impl StackBuilder {
 
     /// A variable for all replicas of a service, or for the `gateway`; it wins over what the stack sets.
     pub fn env(mut self, service: &str, name: &str, value: &str) -> Self {
-        self.env.push((Some(service.to_owned()), name.to_owned(), value.to_owned()));
+        self.env.push(Variable { service: Some(service.to_owned()), name: name.to_owned(), value: value.to_owned() });
         self
     }
 
     /// A variable for all services and the gateway; it wins over what the stack sets.
     pub fn env_for_all(mut self, name: &str, value: &str) -> Self {
-        self.env.push((None, name.to_owned(), value.to_owned()));
+        self.env.push(Variable { service: None, name: name.to_owned(), value: value.to_owned() });
         self
     }
 
@@ -209,7 +228,14 @@ impl StackBuilder {
         };
         let sandbox = self.has_payments().then(|| self.create_sandbox(&dir)).transpose()?;
         let jaeger = self.jaeger.as_ref().map(|program| self.create_jaeger(program, &dir)).transpose()?;
-        let services = self.create_services(&servers, sandbox.as_ref(), jaeger.as_ref(), &prefix, &dir, &keys)?;
+        let services = self.create_services(&Surroundings {
+            servers: &servers,
+            sandbox: sandbox.as_ref(),
+            jaeger: jaeger.as_ref(),
+            prefix: &prefix,
+            dir: &dir,
+            keys: &keys,
+        })?;
         let gateway = match self.gateway {
             true => Some(self.create_gateway(tools, &services, jaeger.as_ref(), &dir, &keys).await?),
             false => None,
@@ -279,7 +305,7 @@ impl StackBuilder {
     ) -> Result<Gateway> {
         let mut env = keys_env(keys).to_vec();
         env.extend(jaeger.map(|jaeger| ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), jaeger.otlp())));
-        env.extend(self.asked(GATEWAY).map(|(_, name, value)| (name.clone(), value.clone())));
+        env.extend(self.asked(GATEWAY).map(|asked| (asked.name.clone(), asked.value.clone())));
         Gateway::create(GatewayConfig {
             program: self.program(GATEWAY)?,
             envoy: tools.envoy().await?,
@@ -296,13 +322,13 @@ impl StackBuilder {
     /// What a service gets as this variable, if it gets any.
     #[allow(clippy::disallowed_methods, reason = "what the services inherit; no setting of ours")]
     fn setting(&self, service: &str, name: &str) -> Option<String> {
-        let asked = self.asked(service).filter(|(_, asked, _)| asked == name).map(|(_, _, value)| value.clone()).last();
+        let asked = self.asked(service).filter(|asked| asked.name == name).map(|asked| asked.value.clone()).last();
         asked.or_else(|| self.inherit_env.then(|| std::env::var(name).ok()).flatten())
     }
 
     /// The variables that were asked for, for this service.
-    fn asked<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a (Option<String>, String, String)> {
-        self.env.iter().filter(move |(of, ..)| of.as_ref().is_none_or(|of| of == service))
+    fn asked<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Variable> {
+        self.env.iter().filter(move |asked| asked.service.as_ref().is_none_or(|of| of == service))
     }
 
     fn program(&self, name: &str) -> Result<PathBuf> {
@@ -328,15 +354,8 @@ impl StackBuilder {
         tokio::try_join!(Postgres::create(tools, postgres), Kafka::create(tools, kafka))
     }
 
-    fn create_services(
-        &self,
-        servers: &SharedServers,
-        sandbox: Option<&Sandbox>,
-        jaeger: Option<&Jaeger>,
-        prefix: &str,
-        dir: &Path,
-        keys: &Path,
-    ) -> Result<Vec<Service>> {
+    fn create_services(&self, surroundings: &Surroundings<'_>) -> Result<Vec<Service>> {
+        let Surroundings { servers, prefix, dir, .. } = surroundings;
         let mut services: Vec<Service> = Vec::new();
         for spec in self.services.iter().flat_map(|(spec, count)| std::iter::repeat_n(*spec, *count)) {
             let nth = 1 + services.iter().filter(|service| service.spec == spec).count();
@@ -354,36 +373,47 @@ impl StackBuilder {
             process.readiness = Readiness::Http { addr: ops, path: "/readyz".to_owned() };
             process.start_limit = Duration::from_secs(60);
             process.inherit_env = self.inherit_env;
-            let stack = [
-                ("KAFKA_BROKERS", servers.kafka_brokers.clone()),
-                ("DATABASE_URL", database_url.clone()),
-                ("GRPC_ADDR", grpc.to_string()),
-                ("OPS_ADDR", ops.to_string()),
-            ];
-            process.env.extend(stack.map(|(name, value)| (name.to_owned(), value)));
-            process.env.extend(keys_env(keys));
-            if !prefix.is_empty() {
-                process.env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
-            }
-            // Whoever names another provider means it.
-            let elsewhere = || self.setting(PAYMENTS, "STRIPE_API_BASE").is_some();
-            if let Some(sandbox) = sandbox.filter(|_| spec.name == PAYMENTS && !elsewhere()) {
-                process.env.push(("STRIPE_API_BASE".to_owned(), sandbox.url()));
-                process.env.push(("STRIPE_SECRET_KEY".to_owned(), sandbox::SECRET_KEY.to_owned()));
-            }
-            let to_jaeger = jaeger.iter().flat_map(|jaeger| {
-                let agent = jaeger.agent().port().to_string();
-                [("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()), ("OTEL_EXPORTER_JAEGER_AGENT_PORT", agent)]
-            });
-            // As above.
-            let unset = to_jaeger.filter(|(name, _)| self.setting(spec.name, name).is_none());
-            process.env.extend(unset.map(|(name, value)| (name.to_owned(), value)));
-            process.env.extend(self.asked(spec.name).map(|(_, name, value)| (name.clone(), value.clone())));
+            process.env.push(("GRPC_ADDR".to_owned(), grpc.to_string()));
+            process.env.push(("OPS_ADDR".to_owned(), ops.to_string()));
+            process.env.extend(self.environment(spec, &database_url, surroundings));
 
             let process = Process::new(process)?;
             services.push(Service { spec, process, grpc, ops, database_url, _ports: ports });
         }
         Ok(services)
+    }
+
+    /// The variables by which every replica of a service finds the others. What was asked for comes last, and wins.
+    fn environment(
+        &self,
+        spec: &ServiceSpec,
+        database_url: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Vec<(String, String)> {
+        let Surroundings { servers, sandbox, jaeger, prefix, keys, .. } = *surroundings;
+        let mut env = vec![
+            ("KAFKA_BROKERS".to_owned(), servers.kafka_brokers.clone()),
+            ("DATABASE_URL".to_owned(), database_url.to_owned()),
+        ];
+        env.extend(keys_env(keys));
+        if !prefix.is_empty() {
+            env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
+        }
+        // Whoever names another provider means it.
+        let elsewhere = || self.setting(PAYMENTS, "STRIPE_API_BASE").is_some();
+        if let Some(sandbox) = sandbox.filter(|_| spec.name == PAYMENTS && !elsewhere()) {
+            env.push(("STRIPE_API_BASE".to_owned(), sandbox.url()));
+            env.push(("STRIPE_SECRET_KEY".to_owned(), sandbox::SECRET_KEY.to_owned()));
+        }
+        let to_jaeger = jaeger.iter().flat_map(|jaeger| {
+            let agent = jaeger.agent().port().to_string();
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp()), ("OTEL_EXPORTER_JAEGER_AGENT_PORT", agent)]
+        });
+        // Whoever names another collector means it, be it only in what the services inherit.
+        let unset = to_jaeger.filter(|(name, _)| self.setting(spec.name, name).is_none());
+        env.extend(unset.map(|(name, value)| (name.to_owned(), value)));
+        env.extend(self.asked(spec.name).map(|asked| (asked.name.clone(), asked.value.clone())));
+        env
     }
 
     /// [`StackBuilder::create`], and then [`Stack::start`].
