@@ -6,7 +6,8 @@ use contracts::expiration::v1::{
 };
 use shared::{
     db::Pool,
-    grpc::{Call, Fault, Fields, Listing},
+    grpc::{Call, Fault, Fields, Listing, Page},
+    user::UserId,
 };
 use tonic::{Request, Response, Status};
 
@@ -51,13 +52,7 @@ impl ExpirationService for Api {
         request: Request<ListExpirationsRequest>,
     ) -> Result<Response<ListExpirationsResponse>, Status> {
         let call = operators(&request)?;
-        let request = request.into_inner();
-        let listing = Listing::new("ListExpirations", &call.caller.user).filter("status", request.status);
-        let mut fields = Fields::new();
-        let status =
-            fields.optional(request.status, |fields, status| fields.choice::<api::ExpirationStatus>("status", status));
-        let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (status, page) = fields.finish(|| Some((status?, page?)))?;
+        let (listing, status, page) = check_list(request.get_ref(), &call.caller.user)?;
 
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
         let mut timers = store::list(&mut conn, status.and_then(stored), &page).await.map_err(Fault::from)?;
@@ -65,6 +60,18 @@ impl ExpirationService for Api {
         let expirations = timers.iter().map(expiration_message).collect();
         Ok(Response::new(ListExpirationsResponse { expirations, next_page_token }))
     }
+}
+
+/// The list as this caller sees it, which timers it is to show, if not all, and which page of that.
+pub fn check_list(
+    request: &ListExpirationsRequest,
+    caller: &UserId,
+) -> Result<(Listing, Option<api::ExpirationStatus>, Page), Fault> {
+    let listing = Listing::new("ListExpirations", caller).filter("status", request.status);
+    let mut fields = Fields::new();
+    let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
+    let page = fields.page(&listing, request.page_size, &request.page_token);
+    fields.finish(|| Some((listing, status?, page?)))
 }
 
 fn stored(status: api::ExpirationStatus) -> Option<domain::Status> {

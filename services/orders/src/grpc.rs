@@ -11,7 +11,9 @@ use shared::{
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
     feed::{Feed, follow},
-    grpc::{Call, Fault, FieldFault, Fields, Listing},
+    grpc::{Call, Fault, FieldFault, Fields, Listing, Page},
+    id::Id,
+    money::Money,
     user::UserId,
     version::Version,
 };
@@ -19,7 +21,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    domain::{Command, Create, OrderId, Orders, QUANTITIES, Reason, Refusal, State, Status as Stage},
+    domain::{Command, Create, OrderId, Orders, QUANTITIES, Reason, Refusal, State, Status as Stage, TicketId},
     events::order_message,
     store,
 };
@@ -58,21 +60,7 @@ impl OrderService for Api {
     ) -> Result<Response<CreateOrderResponse>, Status> {
         let call = Call::of(&request)?;
         let mut request = request.into_inner();
-        let mut fields = Fields::new();
-        let ticket = fields.id("ticket_id", &request.ticket_id);
-        let quantity = fields.number("quantity", request.quantity.unwrap_or(1), QUANTITIES);
-        let unit_price = fields
-            .optional(request.unit_price.as_ref(), |fields, price| fields.price("unit_price", Some(price.parts())));
-        let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
-        if let (Some(quantity), Some(Some(unit_price))) = (quantity, unit_price)
-            && unit_price.times(quantity).is_none()
-        {
-            // The rules say so, too; here it is told with all other faults.
-            let FieldFault { field, description } = total_too_large();
-            fields.fault(field, description);
-        }
-        let (ticket, quantity, unit_price, request_id) =
-            fields.finish(|| Some((ticket?, quantity?, unit_price?, request_id?)))?;
+        let NewOrder { ticket, quantity, unit_price, request_id } = check_create(&request)?;
 
         let id = OrderId::new();
         // See `Call::claim`.
@@ -104,15 +92,7 @@ impl OrderService for Api {
 
     async fn list_orders(&self, request: Request<ListOrdersRequest>) -> Result<Response<ListOrdersResponse>, Status> {
         let call = Call::of(&request)?;
-        let request = request.into_inner();
-        let listing = Listing::new("ListOrders", &call.caller.user)
-            .filter("user_id", request.user_id.as_deref())
-            .filter("status", request.status);
-        let mut fields = Fields::new();
-        let named = fields.optional(request.user_id.as_deref(), |fields, user| fields.user("user_id", user));
-        let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
-        let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (named, status, page) = fields.finish(|| Some((named?, status?, page?)))?;
+        let (listing, named, status, page) = check_list(request.get_ref(), &call.caller.user)?;
         if !call.caller.operator && named.as_ref().is_some_and(|named| *named != call.caller.user) {
             return Err(Fault::permission_denied("only operators may list the orders of others").into());
         }
@@ -145,11 +125,7 @@ impl OrderService for Api {
         request: Request<WatchOrderRequest>,
     ) -> Result<Response<Self::WatchOrderStream>, Status> {
         let call = Call::of(&request)?;
-        let request = request.into_inner();
-        let mut fields = Fields::new();
-        let id = fields.id("id", &request.id);
-        let after = fields.number("after_version", request.after_version.unwrap_or(0), 0..=i64::MAX);
-        let (id, after) = fields.finish(|| Some((id?, after?)))?;
+        let (id, after) = check_watch(request.get_ref())?;
 
         let user = call.caller.sees().cloned();
         // Whose it is doesn't change, so that this is asked once.
@@ -160,10 +136,64 @@ impl OrderService for Api {
             let pool = pool.clone();
             async move { find(&pool, id, None).await.map(|order| (Version::from_i64(order.version), order)) }
         };
-        let states = follow(watch, Version::from_i64(after), read, has_ended);
+        let states = follow(watch, after, read, has_ended);
         let answers = states.map(|state| Ok(WatchOrderResponse { order: Some(state?) }));
         Ok(Response::new(Box::pin(answers)))
     }
+}
+
+/// An order that is to be placed.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "named as the contract names them")]
+pub struct NewOrder {
+    pub ticket: TicketId,
+    pub quantity: i32,
+    pub unit_price: Option<Money>,
+    pub request_id: Option<Id<()>>,
+}
+
+/// What an order is to be.
+pub fn check_create(request: &CreateOrderRequest) -> Result<NewOrder, Fault> {
+    let mut fields = Fields::new();
+    let ticket = fields.id("ticket_id", &request.ticket_id);
+    let quantity = fields.number("quantity", request.quantity.unwrap_or(1), QUANTITIES);
+    let unit_price =
+        fields.optional(request.unit_price.as_ref(), |fields, price| fields.price("unit_price", Some(price.parts())));
+    let request_id = fields.optional_id("request_id", request.request_id.as_deref());
+    if let (Some(quantity), Some(Some(unit_price))) = (quantity, unit_price)
+        && unit_price.times(quantity).is_none()
+    {
+        // The rules say so, too; here it is told with all other faults.
+        let FieldFault { field, description } = total_too_large();
+        fields.fault(field, description);
+    }
+    fields.finish(|| {
+        Some(NewOrder { ticket: ticket?, quantity: quantity?, unit_price: unit_price?, request_id: request_id? })
+    })
+}
+
+/// The list as this caller sees it, whose orders and which of them it is to show, and which page of that. Whether the
+/// caller may see them is not asked here.
+pub fn check_list(
+    request: &ListOrdersRequest,
+    caller: &UserId,
+) -> Result<(Listing, Option<UserId>, Option<api::OrderStatus>, Page), Fault> {
+    let listing = Listing::new("ListOrders", caller)
+        .filter("user_id", request.user_id.as_deref())
+        .filter("status", request.status);
+    let mut fields = Fields::new();
+    let named = fields.optional(request.user_id.as_deref(), |fields, user| fields.user("user_id", user));
+    let status = fields.optional(request.status, |fields, status| fields.choice("status", status));
+    let page = fields.page(&listing, request.page_size, &request.page_token);
+    fields.finish(|| Some((listing, named?, status?, page?)))
+}
+
+/// Which order is to be watched, and from behind which version.
+pub fn check_watch(request: &WatchOrderRequest) -> Result<(OrderId, Version), Fault> {
+    let mut fields = Fields::new();
+    let id = fields.id("id", &request.id);
+    let after = fields.number("after_version", request.after_version.unwrap_or(0), 0..=i64::MAX);
+    fields.finish(|| Some((id?, Version::from_i64(after?))))
 }
 
 /// An order as its buyer sees it, if it exists and belongs to this user; `None` as the user means anybody.

@@ -6,7 +6,7 @@
 pub mod config;
 pub mod domain;
 pub mod events;
-mod grpc;
+pub mod grpc;
 mod schema;
 mod store;
 

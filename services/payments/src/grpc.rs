@@ -10,7 +10,8 @@ use shared::{
     backoff::Pauses,
     command::{Done, Envelope, Failure, Lane},
     db::Pool,
-    grpc::{Call, Fault, Fields, Listing},
+    grpc::{Call, Fault, Fields, Listing, Page},
+    id::Id,
     jobs::{Jobs as _, Runner},
     user::UserId,
 };
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    domain::{Account, Command, PaymentId, Payments, Refusal},
+    domain::{Account, Command, OrderId, PaymentId, Payments, Refusal},
     events::payment_message,
     jobs::Asker,
     provider::Provider,
@@ -95,11 +96,7 @@ impl<P: Provider> PaymentService for Api<P> {
         let call = Call::of(&request)?;
         let until = (Instant::now() + PATIENCE).min(call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline));
         let mut request = request.into_inner();
-        let mut fields = Fields::new();
-        let order = fields.id("order_id", &request.order_id);
-        let method = fields.text("payment_method", &request.payment_method, METHOD_CHARS);
-        let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
-        let (order, method, request_id) = fields.finish(|| Some((order?, method?, request_id?)))?;
+        let NewPayment { order, method, request_id } = check_create(&request)?;
 
         let id = PaymentId::new();
         // See `Call::claim`.
@@ -145,14 +142,7 @@ impl<P: Provider> PaymentService for Api<P> {
         request: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
         let call = Call::of(&request)?;
-        let request = request.into_inner();
-        // An id is the same in either case, and so is the list of its payments.
-        let named = request.order_id.as_deref().map(str::to_ascii_lowercase);
-        let listing = Listing::new("ListPayments", &call.caller.user).filter("order_id", named.as_deref());
-        let mut fields = Fields::new();
-        let order = fields.optional_id("order_id", named.as_deref());
-        let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (order, page) = fields.finish(|| Some((order?, page?)))?;
+        let (listing, order, page) = check_list(request.get_ref(), &call.caller.user)?;
 
         let user = call.caller.sees().map(UserId::as_str);
         let mut conn = self.pool.get().await.map_err(Fault::from)?;
@@ -161,6 +151,35 @@ impl<P: Provider> PaymentService for Api<P> {
         let payments = found.iter().map(|(order, payment)| payment_message(order, payment)).collect();
         Ok(Response::new(ListPaymentsResponse { payments, next_page_token }))
     }
+}
+
+/// A payment that is to be made.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "named as the contract names them")]
+pub struct NewPayment {
+    pub order: OrderId,
+    pub method: String,
+    pub request_id: Option<Id<()>>,
+}
+
+/// What a payment is to be.
+pub fn check_create(request: &CreatePaymentRequest) -> Result<NewPayment, Fault> {
+    let mut fields = Fields::new();
+    let order = fields.id("order_id", &request.order_id);
+    let method = fields.text("payment_method", &request.payment_method, METHOD_CHARS);
+    let request_id = fields.optional_id("request_id", request.request_id.as_deref());
+    fields.finish(|| Some(NewPayment { order: order?, method: method?, request_id: request_id? }))
+}
+
+/// The list as this caller sees it, which order's payments it is to show, if not all, and which page of that.
+pub fn check_list(request: &ListPaymentsRequest, caller: &UserId) -> Result<(Listing, Option<OrderId>, Page), Fault> {
+    // An id is the same in either case, and so is the list of its payments.
+    let named = request.order_id.as_deref().map(str::to_ascii_lowercase);
+    let listing = Listing::new("ListPayments", caller).filter("order_id", named.as_deref());
+    let mut fields = Fields::new();
+    let order = fields.optional_id("order_id", named.as_deref());
+    let page = fields.page(&listing, request.page_size, &request.page_token);
+    fields.finish(|| Some((listing, order?, page?)))
 }
 
 fn fault(refusal: Refusal) -> Fault {

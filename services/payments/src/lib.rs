@@ -7,7 +7,7 @@
 pub mod config;
 pub mod domain;
 pub mod events;
-mod grpc;
+pub mod grpc;
 mod jobs;
 mod metrics;
 pub mod provider;

@@ -11,7 +11,9 @@ use contracts::{
 use shared::{
     command::{Done, Envelope, Lane},
     db::Pool,
-    grpc::{Call, Fault, Fields, Listing},
+    grpc::{Call, Fault, Fields, Listing, Page},
+    id::Id,
+    money::Money as Price,
     user::UserId,
 };
 use tonic::{Request, Response, Status};
@@ -60,12 +62,7 @@ impl TicketService for Api {
     ) -> Result<Response<CreateTicketResponse>, Status> {
         let call = Call::of(&request)?;
         let mut request = request.into_inner();
-        let mut fields = Fields::new();
-        let title = fields.title("title", &request.title);
-        let price = fields.price("price", request.price.as_ref().map(Money::parts));
-        let quantity = fields.number("quantity", request.quantity.unwrap_or(1), QUANTITIES);
-        let request_id = fields.optional_id::<()>("request_id", request.request_id.as_deref());
-        let (title, price, quantity, request_id) = fields.finish(|| Some((title?, price?, quantity?, request_id?)))?;
+        let NewTicket { title, price, quantity, request_id } = check_create(&request)?;
 
         let id = TicketId::new();
         // See `Call::claim`.
@@ -82,19 +79,11 @@ impl TicketService for Api {
         request: Request<UpdateTicketRequest>,
     ) -> Result<Response<UpdateTicketResponse>, Status> {
         let call = Call::of(&request)?;
-        let UpdateTicketRequest { id, title, price, quantity, expected_revision } = request.into_inner();
-        let mut fields = Fields::new();
-        let id = fields.id("id", &id);
-        if title.is_none() && price.is_none() && quantity.is_none() {
-            fields.fault("title", "or price or quantity must be given");
-        }
-        let title = fields.optional(title, |fields, title| fields.title("title", &title));
-        let price = fields.optional(price, |fields, price| fields.price("price", Some(price.parts())));
-        let quantity = fields.optional(quantity, |fields, quantity| fields.number("quantity", quantity, QUANTITIES));
-        let (id, edit) = fields.finish(|| Some((id?, Edit { title: title?, price: price?, quantity: quantity? })))?;
+        let request = request.into_inner();
+        let (id, edit) = check_update(&request)?;
 
         let seller = call.caller.user.clone();
-        let command = Command::Edit { id, seller, edit, expected_revision };
+        let command = Command::Edit { id, seller, edit, expected_revision: request.expected_revision };
         let ticket = self.submit(&call, Envelope::new(command, call.trace.clone())).await?;
         Ok(Response::new(UpdateTicketResponse { ticket: Some(ticket) }))
     }
@@ -124,16 +113,7 @@ impl TicketService for Api {
         request: Request<ListTicketsRequest>,
     ) -> Result<Response<ListTicketsResponse>, Status> {
         let call = Call::of(&request)?;
-        let request = request.into_inner();
-        let status = request.status.unwrap_or(api::TicketStatus::Listed.into());
-        let listing = Listing::new("ListTickets", &call.caller.user)
-            .filter("seller_id", request.seller_id.as_deref())
-            .filter("status", Some(status));
-        let mut fields = Fields::new();
-        let seller = fields.optional(request.seller_id.as_deref(), |fields, seller| fields.user("seller_id", seller));
-        let status = fields.choice::<api::TicketStatus>("status", status);
-        let page = fields.page(&listing, request.page_size, &request.page_token);
-        let (seller, status, page) = fields.finish(|| Some((seller?, status?, page?)))?;
+        let (listing, seller, status, page) = check_list(request.get_ref(), &call.caller.user)?;
         let status = match status {
             api::TicketStatus::Withdrawn => domain::Status::Withdrawn,
             api::TicketStatus::Listed | api::TicketStatus::Unspecified => domain::Status::Listed,
@@ -148,6 +128,56 @@ impl TicketService for Api {
             next_page_token,
         }))
     }
+}
+
+/// A ticket that is to be made.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "named as the contract names them")]
+pub struct NewTicket {
+    pub title: String,
+    pub price: Price,
+    pub quantity: i32,
+    pub request_id: Option<Id<()>>,
+}
+
+/// What a ticket is to be.
+pub fn check_create(request: &CreateTicketRequest) -> Result<NewTicket, Fault> {
+    let mut fields = Fields::new();
+    let title = fields.title("title", &request.title);
+    let price = fields.price("price", request.price.as_ref().map(Money::parts));
+    let quantity = fields.number("quantity", request.quantity.unwrap_or(1), QUANTITIES);
+    let request_id = fields.optional_id("request_id", request.request_id.as_deref());
+    fields.finish(|| Some(NewTicket { title: title?, price: price?, quantity: quantity?, request_id: request_id? }))
+}
+
+/// Which ticket is to be changed, and what of it: something at least.
+pub fn check_update(request: &UpdateTicketRequest) -> Result<(TicketId, Edit), Fault> {
+    let UpdateTicketRequest { id, title, price, quantity, expected_revision: _ } = request;
+    let mut fields = Fields::new();
+    let id = fields.id("id", id);
+    if title.is_none() && price.is_none() && quantity.is_none() {
+        fields.fault("title", "or price or quantity must be given");
+    }
+    let title = fields.optional(title.as_deref(), |fields, title| fields.title("title", title));
+    let price = fields.optional(price.as_ref(), |fields, price| fields.price("price", Some(price.parts())));
+    let quantity = fields.optional(*quantity, |fields, quantity| fields.number("quantity", quantity, QUANTITIES));
+    fields.finish(|| Some((id?, Edit { title: title?, price: price?, quantity: quantity? })))
+}
+
+/// The list as this caller sees it, whose tickets and which of them it is to show, and which page of that.
+pub fn check_list(
+    request: &ListTicketsRequest,
+    caller: &UserId,
+) -> Result<(Listing, Option<UserId>, api::TicketStatus, Page), Fault> {
+    let status = request.status.unwrap_or(api::TicketStatus::Listed.into());
+    let listing = Listing::new("ListTickets", caller)
+        .filter("seller_id", request.seller_id.as_deref())
+        .filter("status", Some(status));
+    let mut fields = Fields::new();
+    let seller = fields.optional(request.seller_id.as_deref(), |fields, seller| fields.user("seller_id", seller));
+    let status = fields.choice("status", status);
+    let page = fields.page(&listing, request.page_size, &request.page_token);
+    fields.finish(|| Some((listing, seller?, status?, page?)))
 }
 
 fn not_found() -> Fault {
