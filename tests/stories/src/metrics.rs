@@ -52,6 +52,18 @@ impl Page {
     pub fn value(&self, series: &str) -> Result<f64> {
         self.series()?.get(series).copied().with_context(|| format!("no {series} in\n{}", self.0))
     }
+
+    /// The sum of all series that begin so: a name and `{`, and the first of their labels, or none.
+    ///
+    /// # Errors
+    ///
+    /// There is no such series.
+    pub fn sum(&self, beginning: &str) -> Result<f64> {
+        let series = self.series()?;
+        let mut values = series.iter().filter(|(series, _)| series.starts_with(beginning)).map(|(_, value)| value);
+        let first = values.next().with_context(|| format!("no {beginning} in\n{}", self.0))?;
+        Ok(first + values.sum::<f64>())
+    }
 }
 
 /// A world's Prometheus.

@@ -11,7 +11,7 @@ use h2::{Reason, client::SendRequest};
 use http::Request;
 use local::wait;
 use prost::Message;
-use stories::{SOON, User, Visitor, World, stranger::framed};
+use stories::{SOON, User, World, metrics::Page, stranger::framed};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 const LIST: &str = "/ticketing.tickets.v1.TicketService/ListTickets";
@@ -53,18 +53,11 @@ impl Line {
     }
 }
 
-/// How many calls are under way at a service, whoever they are from.
-async fn under_way(world: &World, service: &str) -> Result<i64> {
-    let ops = Visitor::new(format!("http://{}", world.replica(service, 0)?.ops()))?;
-    let metrics = ops.get("/metrics").await?.text;
-    let lines = metrics.lines().filter(|line| line.starts_with("grpc_server_calls_in_flight{"));
-    Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<i64>().ok()).sum())
-}
-
+/// At tickets, whoever they are from.
 async fn awaits_under_way(world: &World, expected: usize) -> Result<()> {
     wait::until(&format!("{expected} calls to be under way"), SOON, async || {
-        let calls = under_way(world, "tickets").await?;
-        ensure!(usize::try_from(calls) == Ok(expected), "{calls} are");
+        let calls = Page::of(world, "tickets", 0).await?.sum("grpc_server_calls_in_flight{")?;
+        ensure!(calls == expected as f64, "{calls} are");
         Ok(())
     })
     .await

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use contracts::orders::v1::OrderStatus;
 use futures_util::future::try_join_all;
 use local::{process::Process, progress::say, wait};
-use stories::{SOON, World, useless_collector::UselessCollector};
+use stories::{SOON, World, metrics::Page, useless_collector::UselessCollector};
 
 const ORDERS: usize = 300;
 /// For whatever else the machine has to do, in one of the two measurements.
@@ -43,12 +43,13 @@ async fn collectors_that_take_nothing_cost_spans_and_neither_orders_nor_time() -
     for (service, _) in collectors {
         let lost = wait::until(&format!("{service} to say that spans are lost"), SOON, || async {
             ensure!(lines(&world, service)? > 0, "it doesn't");
-            let lost = lost(&world, service).await?;
-            ensure!(lost > 0, "none is lost by its count");
+            let lost = Page::of(&world, service, 0).await?.sum("trace_spans_lost_total{")?;
+            ensure!(lost > 0.0, "none is lost by its count");
             Ok(lost)
         })
         .await?;
-        ensure!(metric(&world, service, "trace_spans_exported_total").await? == 0, "nobody took any of {service}");
+        let exported = Page::of(&world, service, 0).await?.value("trace_spans_exported_total")?;
+        ensure!(exported == 0.0, "nobody took any of {service}");
         say(format_args!("{service} has lost {lost} spans"));
     }
 
@@ -86,17 +87,4 @@ async fn hundreds_of_orders(world: &World) -> Result<Duration> {
 fn lines(world: &World, service: &str) -> Result<usize> {
     let log = std::fs::read_to_string(world.replica(service, 0)?.process().log())?;
     Ok(log.lines().filter(|line| line.contains(LOST)).count())
-}
-
-/// Spans that a service has lost, for whatever reason.
-async fn lost(world: &World, service: &str) -> Result<u64> {
-    let full = metric(world, service, "trace_spans_lost_total{reason=\"queue_full\"}").await?;
-    Ok(full + metric(world, service, "trace_spans_lost_total{reason=\"not_taken\"}").await?)
-}
-
-async fn metric(world: &World, service: &str, name: &str) -> Result<u64> {
-    let url = format!("http://{}/metrics", world.replica(service, 0)?.ops());
-    let page = reqwest::get(url).await?.text().await?;
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(value.with_context(|| format!("no metric {name}"))?.parse()?)
 }

@@ -11,7 +11,7 @@ use gateway::api::{Api, Binding, Method};
 use local::tools::Tools;
 use reqwest::header::ACCEPT;
 use serde_json::{Value, json};
-use stories::{Answer, SOON, Visitor, World, grpc_web};
+use stories::{Answer, SOON, Visitor, World, grpc_web, metrics::Page};
 use tokio::{process::Command, time::timeout};
 use tonic::{
     Request,
@@ -45,20 +45,16 @@ async fn every_call_of_the_contract_has_its_routes_in_every_form() -> Result<()>
                 in_json(&operator, binding).await?;
             }
             let asked = calls(&world, &service.room, method).await? - before;
-            assert_eq!(asked, 2 + method.bindings.len() as u64, "{}", method.path);
+            assert_eq!(asked, 2.0 + method.bindings.len() as f64, "{}", method.path);
         }
     }
     world.end().await
 }
 
 /// How often a service has answered a call, however it went.
-async fn calls(world: &World, service: &str, method: &Method) -> Result<u64> {
-    let ops = Visitor::new(format!("http://{}", world.replica(service, 0)?.ops()))?;
-    let metrics = ops.get("/metrics").await?.text;
-    let rpc = format!("rpc=\"{}\"", method.path.trim_start_matches('/'));
-    let lines = metrics.lines().filter(|line| line.starts_with("grpc_server_calls_total{") && line.contains(&rpc));
-    let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
-    Ok(counts.sum())
+async fn calls(world: &World, service: &str, method: &Method) -> Result<f64> {
+    let rpc = method.path.trim_start_matches('/');
+    Page::of(world, service, 0).await?.sum(&format!("grpc_server_calls_total{{rpc=\"{rpc}\""))
 }
 
 /// An empty message; what is answered, or refused, is not looked at.

@@ -13,6 +13,7 @@ use reqwest::{
 use serde_json::{Value, json};
 use stories::{
     Answer, Refused, Visitor, World,
+    metrics::Page,
     stranger::{UNKNOWN_PATHS, WRONG_VERBS},
 };
 use tonic::{Code, Request, transport::Endpoint};
@@ -184,7 +185,7 @@ async fn only_tokens_that_are_sound_come_in() -> Result<()> {
     let jwk = serde_json::to_value(signer.jwks())?;
     let operator = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&Claims::new("alice", &["operator"]))?);
 
-    let calls = || nobody_hears(&world);
+    let calls = || answered(&world);
     let before = calls().await?;
     for (what, token, reason) in [
         ("expired", signed(&|claims| claims.exp = claims.iat - hour)?, "TOKEN_EXPIRED"),
@@ -238,13 +239,10 @@ fn without_end(signer: &Signer) -> Result<String> {
 }
 
 /// How many calls tickets and orders have answered.
-async fn nobody_hears(world: &World) -> Result<u64> {
-    let mut calls = 0;
+async fn answered(world: &World) -> Result<f64> {
+    let mut calls = 0.0;
     for service in ["tickets", "orders"] {
-        let ops = Visitor::new(format!("http://{}", world.replica(service, 0)?.ops()))?;
-        let metrics = ops.get("/metrics").await?.text;
-        let lines = metrics.lines().filter(|line| line.starts_with("grpc_server_calls_total{"));
-        calls += lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum::<u64>();
+        calls += Page::of(world, service, 0).await?.sum("grpc_server_calls_total{")?;
     }
     Ok(calls)
 }

@@ -128,12 +128,10 @@ async fn every_metric_is_there_before_anything_has_happened_and_no_buyer_adds_on
         .await?;
     }
     wait::until("orders to be behind by nothing", SOON, || async {
-        let series = Page::of(&world, "orders", 0).await?.series()?;
-        let sum = |name: &str| -> f64 {
-            series.iter().filter(|(series, _)| series.starts_with(name)).map(|(_, value)| value).sum()
-        };
-        ensure!(sum("inbox_lag_messages{") == 0.0, "{}", sum("inbox_lag_messages{"));
-        let (read, handled) = (sum("inbox_next_offset{"), sum("inbox_handled_total{"));
+        let page = Page::of(&world, "orders", 0).await?;
+        let lag = page.sum("inbox_lag_messages{")?;
+        ensure!(lag == 0.0, "{lag}");
+        let (read, handled) = (page.sum("inbox_next_offset{")?, page.sum("inbox_handled_total{")?);
         ensure!(read >= BUYERS as f64 && read == handled, "{handled} of {read} are counted");
         Ok(())
     })
