@@ -25,6 +25,17 @@ pub fn metric(metrics: &Metrics, line: &str) -> Option<f64> {
     page.lines().find_map(|candidate| candidate.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
 }
 
+/// Tells tasks to stop, and waits until they have.
+async fn stopped(what: &str, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+    stop.cancel();
+    awaited(what, async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+    })
+    .await;
+}
+
 /// A callers' lane at work.
 pub struct Writing {
     pub lane: Lane<Counters>,
@@ -79,13 +90,7 @@ impl Writing {
 
     /// Stops, and waits until all is drained.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        awaited("the lane to drain", async {
-            while let Some(ended) = self.tasks.join_next().await {
-                ended.unwrap();
-            }
-        })
-        .await;
+        stopped("the lane to drain", &self.stop, &mut self.tasks).await;
     }
 }
 
@@ -119,13 +124,7 @@ impl Relaying {
     }
 
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        awaited("the relay to end", async {
-            while let Some(ended) = self.tasks.join_next().await {
-                ended.unwrap();
-            }
-        })
-        .await;
+        stopped("the relay to end", &self.stop, &mut self.tasks).await;
     }
 }
 
@@ -177,13 +176,7 @@ impl Consuming {
     }
 
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        awaited("the consumer to end", async {
-            while let Some(ended) = self.tasks.join_next().await {
-                ended.unwrap();
-            }
-        })
-        .await;
+        stopped("the consumer to end", &self.stop, &mut self.tasks).await;
     }
 }
 
