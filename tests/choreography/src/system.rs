@@ -4,8 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use contracts::payments::v1::PaymentEvent;
 use expiration::domain::{Command as TimerCommand, Expirations, Status as TimerStatus};
-use orders::domain::{Command as OrderCommand, Create, Order, OrderId, Orders, Refusal as OrderRefusal};
-use payments::domain::{Account, Command as PaymentCommand, PaymentId, Payments, Refusal as PaymentRefusal};
+use orders::domain::{
+    Command as OrderCommand, Create, Order, OrderId, Orders, Refusal as OrderRefusal, Status as OrderStatus,
+};
+use payments::domain::{
+    Account, Command as PaymentCommand, OrderStatus as CopiedStatus, PaymentId, Payments, Refusal as PaymentRefusal,
+};
 use prost::Message as _;
 use shared::{
     clock::Timestamp, command::Message, inbox::Delivery, money::Money, telemetry::TraceContext, user::UserId,
@@ -310,6 +314,22 @@ impl System {
         match copy {
             Some(copy) if copy.version == ticket.version && copy.available == ticket.available() => None,
             copy => Some(format!("{copy:?} is not {ticket:?}")),
+        }
+    }
+
+    /// How payments' copy of an order differs from the order, if it does.
+    pub fn stale_account(&self, order: &Order) -> Option<String> {
+        let copy = self.accounts.0.get(&payments::domain::OrderId::from_uuid(order.id.uuid()));
+        let status = match order.status {
+            OrderStatus::Created => CopiedStatus::Created,
+            OrderStatus::AwaitingPayment => CopiedStatus::AwaitingPayment,
+            OrderStatus::Completed => CopiedStatus::Completed,
+            OrderStatus::Cancelled(_) => CopiedStatus::Cancelled,
+        };
+        let told = (order.version, &order.user, order.total_price, status);
+        match copy.map(|account| &account.order) {
+            Some(copy) if (copy.version, &copy.user, copy.total, copy.status) == told => None,
+            copy => Some(format!("{copy:?} is not {order:?}")),
         }
     }
 
