@@ -62,6 +62,9 @@ async fn a_consumer_that_slept_past_its_session_is_fenced_and_repeats_nothing() 
     // The group waits for the sleeper's session, and the database for its transaction.
     until("the heir to go on", async || sum(&db).await, |sum| *sum >= slept + 500).await;
     zombie.process.resume().unwrap();
+    // What it was at, or had read ahead, others have done by now.
+    let fenced = async || zombie.metric("inbox_fenced_total{group=\"counter-events\"}").await;
+    until("the sleeper to be fenced", fenced, |fenced| fenced.is_some_and(|times| times > 0.0)).await;
     put(&topics, &ids, 1000).await;
     until("all effects", async || sum(&db).await, |sum| *sum >= 6000).await;
     assert_eq!(sum(&db).await, 6000);

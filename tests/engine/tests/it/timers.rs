@@ -70,13 +70,12 @@ async fn a_timer_that_panics_holds_up_no_other() {
     let writing = Writing::on(&db.database);
     writing.done(due("panic when due", 0)).await;
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    let metrics = firing(&db.database, 50, &stop, &mut tasks);
+    firing(&db.database, 50, &stop, &mut tasks);
     for round in 1..=20 {
         writing.done(due("a timer", 20)).await;
         until("the timer to fire", async || db.number(RESETS).await, |fired| *fired == round).await;
     }
     assert_eq!(db.number(DUE).await, 1, "it stays due, for somebody to see to");
-    show_lateness(&metrics.encode());
     stop.cancel();
     tasks.join_all().await;
     writing.stop().await;
@@ -116,23 +115,18 @@ async fn a_timer_that_most_looks_go_past_fires_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timers_fire_soon_after_they_are_due() {
+async fn most_timers_fire_within_a_second_after_they_are_due() {
     let db = Db::new().await;
     let writing = Writing::on(&db.database);
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let metrics = firing(&db.database, 50, &stop, &mut tasks);
-    let made = writing.submit_all((0..50).map(|number| due("a timer", 20 * number))).await;
+    let made = writing.submit_all((0..50).map(|number| due("a timer", 500 + 20 * number))).await;
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     until("all to fire", async || db.number(RESETS).await, |fired| *fired == 50).await;
-    show_lateness(&metrics.encode());
     stop.cancel();
     tasks.join_all().await;
+    // Ten looks at rest; and the machine may have been busy with others, but hardly through half of them.
+    let soon = metric(&metrics, "timers_lateness_seconds_bucket{le=\"1.0\"}").unwrap();
+    assert!(soon >= 25.0, "only {soon} of 50 fired within a second:\n{}", metrics.encode());
     writing.stop().await;
-}
-
-#[allow(clippy::disallowed_macros, reason = "measured, and shown to whoever asks for the output")]
-fn show_lateness(page: &str) {
-    for line in page.lines().filter(|line| line.starts_with("timers_lateness_seconds")) {
-        eprintln!("{line}");
-    }
 }
