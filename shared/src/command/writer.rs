@@ -40,11 +40,11 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// Whether it ends with the tries so far, the first of which was begun then.
-    fn ends(self, tries: &Backoff, begun: Instant) -> bool {
+    /// Whether it ends with the tries so far, the first of which failed then.
+    fn ends(self, tries: &Backoff, failed: Instant) -> bool {
         match self {
             Self::Caller => tries.tried() >= TRIES,
-            Self::Member => begun.elapsed() >= MEMBER_FOR,
+            Self::Member => failed.elapsed() >= MEMBER_FOR,
             Self::Endless => false,
         }
     }
@@ -287,7 +287,7 @@ impl<S: Service> Writer<S> {
 
     /// One transaction, however often it takes.
     async fn settle(&mut self, work: &Work<'_, S::Command>) -> Result<Settled<S>, Failed> {
-        let (mut backoff, begun) = (Backoff::new(), Instant::now());
+        let (mut backoff, mut first_failed) = (Backoff::new(), None);
         let mut assume_new = work.creates_roots::<S>();
         loop {
             match self.attempt(work, assume_new).await {
@@ -300,7 +300,8 @@ impl<S: Service> Writer<S> {
                 Err(Some(failed)) => return Err(failed),
                 Err(None) => {}
             }
-            if self.stop.is_cancelled() || work.patience.ends(&backoff, begun) {
+            let failed = *first_failed.get_or_insert_with(Instant::now);
+            if self.stop.is_cancelled() || work.patience.ends(&backoff, failed) {
                 return Err(Failed::Unavailable);
             }
             backoff.wait(&self.stop).await;
@@ -552,7 +553,7 @@ impl<S: Service> Writer<S> {
     }
 
     async fn resolve(&mut self, writer: Uuid, batch: i64, patience: Patience) -> Option<bool> {
-        let (mut backoff, begun) = (Backoff::new(), Instant::now());
+        let (mut backoff, failed) = (Backoff::new(), Instant::now());
         loop {
             if let Ok(conn) = self.context.database.connect_writer().await {
                 let found = Prepared::<Resolve, _>::with(|sql| sql.bind::<SqlUuid, _>(writer))
@@ -569,7 +570,7 @@ impl<S: Service> Writer<S> {
                     Err(error) => tracing::warn!(lane = self.lane, %error, "can't tell yet what became of a commit"),
                 }
             }
-            let left_to_offsets = patience == Patience::Member && patience.ends(&backoff, begun);
+            let left_to_offsets = patience == Patience::Member && patience.ends(&backoff, failed);
             if left_to_offsets || (self.stop.is_cancelled() && backoff.tried() >= TRIES) {
                 return None;
             }

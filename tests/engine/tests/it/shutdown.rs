@@ -67,6 +67,8 @@ async fn a_process_told_to_end_does_so_though_its_database_answers_nothing() {
     let (db, topics) = (Db::on(&postgres.url("postgres")).await, Topics::new());
     let replica = Replica::of(&db.url, &topics, &[]);
     replica.process.start().await.unwrap();
+    let leading = async || db.number("SELECT count(holder) FROM outbox_cursor").await;
+    until("the relay to be at work", leading, |leading| *leading == 1).await;
     // Connections stay open, and whatever is asked over them waits.
     postgres.process().pause().unwrap();
     let ended = replica.process.terminate().await.unwrap().unwrap();
