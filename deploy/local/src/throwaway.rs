@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::kafka::{Kafka, KafkaConfig};
 use crate::ports::Port;
-use crate::postgres::{Postgres, PostgresConfig};
+use crate::postgres::{self, Postgres, PostgresConfig};
 use crate::scratch::Scratch;
 use crate::tools::Tools;
 
@@ -49,13 +49,19 @@ impl Throwaway {
         [("TEST_POSTGRES_URL", self.postgres.url("postgres")), ("TEST_KAFKA_BROKERS", self.kafka.brokers())]
     }
 
-    /// Stops both and removes what they wrote.
+    /// Ends both and removes what they wrote.
     ///
     /// # Errors
-    /// When one doesn't end by itself, or the folder can't be removed; the rest is done all the same.
+    /// When the folder can't be removed.
     pub async fn stop(self) -> Result<()> {
-        let (kafka, postgres) = tokio::join!(self.kafka.process().terminate(), self.postgres.process().terminate());
-        let removed = self.dir.remove();
-        kafka.and(postgres).and(removed)
+        let Self { postgres, kafka, dir } = self;
+        // Not by a clean end: Postgres would first write out all that it has, gigabytes after the tests, for as long as the disk
+        // takes, only for that to be removed. Dropping waits.
+        let ended = tokio::task::spawn_blocking(move || {
+            drop((postgres, kafka));
+            postgres::free_shared_memory(&dir.path().join("postgres"));
+            dir.remove()
+        });
+        ended.await?
     }
 }

@@ -104,7 +104,7 @@ async fn what_nobody_hears_of_isnt_flushed_and_is_read_again_after_a_crash_that_
     assert_eq!(db.sum().await, 15, "each once");
     db.assert_versions_have_no_gap().await;
     consumer.stop().await;
-    postgres.process().kill().await.unwrap();
+    postgres.process().terminate().await.unwrap();
 }
 
 /// From here on nothing flushes a server's log but what waits for that.
