@@ -111,7 +111,7 @@ fn announce(stack: &Stack, begun: Instant) {
         None => answer("Jaeger      not built: `make jaeger` builds it, once, and the next `make run` starts it"),
     }
     match stack.prometheus() {
-        Some(prometheus) => answer(format_args!("Prometheus  {}/alerts", prometheus.url())),
+        Some(prometheus) => answer(format_args!("Prometheus  {}/api/v1/alerts", prometheus.url())),
         None => answer("Prometheus  not there: `make prometheus` fetches it, once, and the next `make run` starts it"),
     }
     for service in stack.services() {

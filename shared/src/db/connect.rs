@@ -67,11 +67,16 @@ pub enum ConnectError {
     #[error("can't reach the database: {0}")]
     Unreachable(#[from] io::Error),
     /// The server was reached, and said no or vanished.
-    #[error("the database refused the connection: {0}")]
+    #[error("the database refused the connection: {}", said(.0))]
     Refused(#[from] tokio_postgres::Error),
     /// The session could not be set up.
     #[error("can't set up the session: {0}")]
     Setup(#[from] diesel::ConnectionError),
+}
+
+/// In the server's own words, if it had any: the error itself says that there was one.
+fn said(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
 }
 
 /// Why a text is no URL of a database that can be used.

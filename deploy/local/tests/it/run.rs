@@ -93,7 +93,7 @@ async fn the_system_runs_until_ctrl_c_restarts_what_dies_and_keeps_its_state() {
         "{jaeger} isn't in {shown:#?}"
     );
     let prometheus = match tools().fetched_prometheus() {
-        Some(_) => format!("http://127.0.0.1:{}/alerts", 9090 + offset),
+        Some(_) => format!("http://127.0.0.1:{}/api/v1/alerts", 9090 + offset),
         None => "`make prometheus` fetches it".to_owned(),
     };
     assert!(
