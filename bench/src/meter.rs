@@ -114,7 +114,7 @@ impl Meter {
     }
 }
 
-/// How often a client of Kafka tells how many requests it has sent: `TOLD_EVERY_MS` in `shared/src/kafka/requests.rs`.
+/// How often a client of Kafka tells how many requests it has sent: `TOLD_EVERY_MS` in `shared/src/kafka/statistics.rs`.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// Of a load whose requests are counted, the least time that it has to last.
 pub(crate) const COUNTING: Duration = Duration::from_secs(16);

@@ -59,7 +59,7 @@ const ROWS: [(&str, &str); 6] = [
     ),
 ];
 
-/// What an ended order takes of the disk, with its event, its indexes, and its share of the log.
+/// What an ended order takes of the disk, with its event, its indexes, and its share of the log; with some to spare.
 const BYTES_AN_ORDER: usize = 2_500;
 
 /// The best rate on them.
@@ -79,12 +79,12 @@ async fn measured(rig: &Rig, postgres: &Postgres, guess: f64) -> Result<Taken> {
     forget_systems(&admin).await?;
     let filled = admin.query_one("SELECT count(*) FROM pg_database WHERE datname LIKE 'grown_%'", &[]).await?;
     if filled.get::<_, i64>(0) < SERVICES.len() as i64 {
-        let gigabytes = (rig.scale.grown * BYTES_AN_ORDER).div_ceil(1_000_000_000);
-        disk::require(rig.tools.cache(), gigabytes as u64, "filling databases with ended orders")?;
         // Not all were given back.
         for service in SERVICES {
             admin.batch_execute(&format!("DROP DATABASE IF EXISTS grown_{service}")).await?;
         }
+        let gigabytes = (rig.scale.grown * BYTES_AN_ORDER).div_ceil(1_000_000_000);
+        disk::require(rig.tools.cache(), gigabytes as u64, "filling databases with ended orders")?;
         system.stack.start().await?;
         system.stack.stop().await?;
         fill(rig, &system).await?;

@@ -8,7 +8,8 @@
 //! - [`session`] is a connection to a Postgres; [`progress`] is what whoever waits at a terminal is told;
 //! - [`keys`] signs tokens that the services accept, and others;
 //! - [`tools`] finds the programs, and fetches what is missing;
-//! - [`disk`] asks for room on one; [`ports`] gives ports that nobody else has; [`wait`] waits for conditions, [`ready`] asks servers for theirs;
+//! - [`ports`] gives ports that nobody else has, [`disk`] says where there is too little room;
+//! - [`wait`] waits for conditions, [`ready`] asks servers for theirs;
 //! - [`run`], [`with_servers`] and [`checkout`] are what the command `local` is made of.
 //!
 //! Nothing in here knows what a service does: only its name, its ports and its variables.

@@ -196,8 +196,8 @@ async fn move_on<C>(conn: &AsyncPgConnection, writer: Uuid, batch: i64, work: &W
     }
 }
 
-/// The first half: everything up to the decision. The transaction stays open. `assume_new`: what
-/// is expected to be created isn't looked for.
+/// The first half: everything up to the decision. The transaction stays open. `assume_new`: what is expected to
+/// be created isn't looked for.
 pub(super) async fn begin<S: Service>(
     conn: &AsyncPgConnection,
     writer: Uuid,

@@ -33,7 +33,7 @@ use crate::{
 const CLIENT: &str = "lag";
 /// How long a broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it is listened to what its client has to tell: more than that takes.
+/// How long one poll of the client takes in what librdkafka has to tell: far longer than a few things take.
 const TOLD_WITHIN: Duration = Duration::from_millis(20);
 /// How often is looked whether a topic has got more partitions.
 const COUNTED_EVERY: Duration = Duration::from_secs(60);

@@ -242,13 +242,13 @@ async fn keeping<T>(conn: &AsyncPgConnection, lease: Lease, work: impl Future<Ou
         tokio::select! {
             biased;
             done = &mut work => return Ok(done),
-            _ = renewal.tick() => {
-                if !lease::renew(conn, lease).await? {
-                    return Err(Interrupted::LostLease);
-                }
-            }
+            _ = renewal.tick() => renew(conn, lease).await?,
         }
     }
+}
+
+async fn renew(conn: &AsyncPgConnection, lease: Lease) -> Result<(), Interrupted> {
+    if lease::renew(conn, lease).await? { Ok(()) } else { Err(Interrupted::LostLease) }
 }
 
 async fn record_topic(conn: &AsyncPgConnection, topic: &str, partitions: i32) -> QueryResult<i32> {
@@ -480,6 +480,6 @@ impl Leader<'_> {
     }
 
     async fn renew(&self) -> Result<(), Interrupted> {
-        if lease::renew(self.conn, self.lease).await? { Ok(()) } else { Err(Interrupted::LostLease) }
+        renew(self.conn, self.lease).await
     }
 }

@@ -40,7 +40,8 @@ pub trait Timed: Service {
         back: f64,
     ) -> impl Future<Output = QueryResult<Option<ClaimedDue<Self>>>> + Send;
 
-    /// How many timers are due, locked or not, counted up to `limit`, and for how long one of them has been at most.
+    /// How many timers are due, locked or not, counted up to `limit`, and for how long the one has
+    /// been that has waited longest.
     fn overdue(conn: &AsyncPgConnection, limit: i64) -> impl Future<Output = QueryResult<Overdue>> + Send;
 }
 
