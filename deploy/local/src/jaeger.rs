@@ -84,7 +84,11 @@ impl Jaeger {
 }
 
 /// What is needed and no more: by itself it opens a dozen further ports. Its API over gRPC can't be left out, and has a port that the
-/// kernel chooses. Of traces it keeps the last ten thousand, some hundred megabytes of them. The agent's port is one of UDP, so the same number of TCP is free to say how it is.
+/// kernel chooses. Of traces it keeps the last ten thousand, some hundred megabytes of them. The agent's port is one of UDP, so the same
+/// number of TCP is free to say how it is.
+///
+/// It doesn't trace the queries it answers: those spans would go to OTLP's usual port, whoever listens there, and where nobody does, its
+/// end would wait for them, ten seconds a batch.
 fn configuration(api: SocketAddr, otlp: SocketAddr, agent: SocketAddr) -> String {
     format!(
         "\
@@ -112,6 +116,7 @@ extensions:
       endpoint: {api}
     grpc:
       endpoint: 127.0.0.1:0
+    enable_tracing: false
   healthcheckv2:
     use_v2: true
     http:
