@@ -45,7 +45,7 @@ pub fn bootstrap(config: &Config) -> Result<Value, Unreadable> {
             }],
         },
     });
-    if config.telemetry.log_format == Some(LogFormat::Json) {
+    if config.log_format() == LogFormat::Json {
         bootstrap["application_log_config"] = json!({ "log_format": { "json_format": {
             "timestamp": "%Y-%m-%dT%T.%F", "level": "%l", "target": "%n", "message": "%j",
         } } });

@@ -1,8 +1,14 @@
 //! What the gateway is told.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use shared::config::{AuthConfig, Default, Settings, TelemetryConfig, parse};
+use shared::config::{AuthConfig, Default, LogFormat, Settings, TelemetryConfig, parse};
 
 use crate::api::Api;
 
@@ -74,7 +80,7 @@ impl Config {
             "ENVOY_BOOTSTRAP",
             Default::To("envoy.json"),
             "where Envoy's configuration is written, from these settings and the contracts; its folder must be there",
-            path,
+            in_a_folder,
         );
         let upstreams = settings.get(
             "UPSTREAMS",
@@ -155,6 +161,11 @@ impl Config {
         })
     }
 
+    /// How log lines look.
+    pub fn log_format(&self) -> LogFormat {
+        self.telemetry.log_format_on(io::stdout().is_terminal())
+    }
+
     /// Envoy's name for a level of `RUST_LOG`, which may say much more than a level.
     pub fn log_level(&self) -> &'static str {
         match self.telemetry.log_filter.as_str() {
@@ -171,6 +182,17 @@ impl Config {
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address = parse::address(text)?;
     if address.ip().is_loopback() { Ok(address) } else { Err("must be a loopback address and a port".to_owned()) }
+}
+
+fn in_a_folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    // Of a bare name it is empty, and means where this process is.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.file_name().is_some() && folder.is_dir() {
+        Ok(path)
+    } else {
+        Err("must be a file's path in a folder that is there".to_owned())
+    }
 }
 
 fn upstreams(text: &str) -> Result<Upstreams, String> {
@@ -228,6 +250,14 @@ mod tests {
         assert_eq!(origins("https://a.example,http://localhost:3000").unwrap().len(), 2);
         for wrong in ["*", "a.example", "https://a.example/", "https://A.example", "https://a.example:443", "null"] {
             assert!(origins(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_written_into_a_folder_that_is_there() {
+        assert!(in_a_folder("envoy.json").is_ok() && in_a_folder("/tmp/envoy.json").is_ok());
+        for wrong in ["", "/", "/nowhere/at/all/envoy.json"] {
+            assert!(in_a_folder(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -130,12 +130,17 @@ fn tokens(auth: &AuthConfig) -> Value {
         JwksSource::File(_) => keys::url(),
         JwksSource::Url(url) => url.to_string(),
     };
-    provider["remote_jwks"] = json!({
+    let mut keys = json!({
         "http_uri": { "uri": url, "cluster": clusters::JWKS, "timeout": "5s" },
         // Not when a token names another, as services do it: strangers can't make us ask, once there are keys.
         "cache_duration": duration(auth.reread_after.max(Duration::from_secs(1))),
-        "async_fetch": {},
     });
+    if matches!(auth.jwks, JwksSource::Url(_)) {
+        // So that no request waits for them. Of a file's, one does: internal listeners are there for workers alone, and
+        // it is the main thread that would fetch.
+        keys["async_fetch"] = json!({});
+    }
+    provider["remote_jwks"] = keys;
     let open = routes::OPEN.map(|prefix| json!({ "match": { "prefix": prefix } }));
     let closed = json!({ "match": { "prefix": "/" }, "requires": { "provider_name": "issuer" } });
     extension(

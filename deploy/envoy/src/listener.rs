@@ -19,6 +19,12 @@ const MAX_HEADERS: u32 = 64;
 /// What is held of a connection that doesn't read, or is read from slowly.
 const CONNECTION_BUFFER_BYTES: u32 = 128 * 1024;
 
+/// Where the transcoder leaves what a request was before it became gRPC.
+const ORIGINAL_METHOD: &str = "x-envoy-original-method";
+const ORIGINAL_PATH: &str = "x-envoy-original-path";
+/// A request's method, as its client named it.
+const METHOD: &str = "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%";
+
 /// An address that no connection comes from. With no range at all Envoy would count this machine's own as ours.
 const NOBODY: &str = "255.255.255.255";
 
@@ -71,6 +77,7 @@ fn connections(config: &Config, api: &Api) -> Value {
         "use_remote_address": true,
         "xff_num_trusted_hops": config.trusted_hops,
         "internal_address_config": { "cidr_ranges": [{ "address_prefix": NOBODY, "prefix_len": 32 }] },
+        "early_header_mutation_extensions": [own_words()],
         "server_header_transformation": "PASS_THROUGH",
 
         // What paths mean is clear before anybody matches them.
@@ -103,52 +110,104 @@ fn connections(config: &Config, api: &Api) -> Value {
     connections
 }
 
+/// Takes off what our own filters say of a request, where its client says it.
+fn own_words() -> Value {
+    extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        json!({ "mutations": [{ "remove": ORIGINAL_METHOD }, { "remove": ORIGINAL_PATH }] }),
+    )
+}
+
 /// One line a request, on standard output. No query, no header of the client's: neither names nor tokens get into it.
 ///
 /// These lines are at level info; of a request that failed and may have done so on our side, at level warn. Envoy's levels are
 /// for its own lines alone, so whoever filters is heeded here.
 fn access_log(config: &Config) -> Vec<Value> {
-    let format = if config.telemetry.log_format == Some(LogFormat::Text) {
-        let line = "%START_TIME% %REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% grpc=%GRPC_STATUS_NUMBER% %DURATION%ms \
-                    %UPSTREAM_CLUSTER% flags=%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% trace=%TRACE_ID%\n";
-        json!({ "text_format_source": { "inline_string": line } })
-    } else {
-        json!({ "json_format": {
-            "timestamp": "%START_TIME%",
-            "method": "%REQ(:METHOD)%",
-            "path": "%PATH(NQ:ORIG_OR_PATH)%",
-            "protocol": "%PROTOCOL%",
-            "status": "%RESPONSE_CODE%",
-            "grpc_status": "%GRPC_STATUS_NUMBER%",
-            "details": "%RESPONSE_CODE_DETAILS%",
-            "flags": "%RESPONSE_FLAGS%",
-            "milliseconds": "%DURATION%",
-            "received": "%BYTES_RECEIVED%",
-            "sent": "%BYTES_SENT%",
-            "service": "%UPSTREAM_CLUSTER%",
-            "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-            "trace": "%TRACE_ID%",
-        } })
-    };
-    let mut log = extension(
-        "envoy.access_loggers.stdout",
-        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-        json!({ "log_format": format }),
-    );
-    match config.log_level() {
+    let only_failed = match config.log_level() {
         "off" | "error" => return Vec::new(),
-        "warning" => log["filter"] = failed(),
-        _ => {}
-    }
-    vec![log]
+        level => level == "warning",
+    };
+    // What was JSON is gRPC by now, but has no status of gRPC any more: Envoy would derive one from that of HTTP, `INTERNAL`
+    // where it was `INVALID_ARGUMENT`.
+    [Protocol::Json, Protocol::Grpc]
+        .map(|protocol| {
+            let mut log = extension(
+                "envoy.access_loggers.stdout",
+                "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+                json!({ "log_format": protocol.line(config.log_format()) }),
+            );
+            log["filter"] = if only_failed {
+                json!({ "and_filter": { "filters": [protocol.filter(), protocol.failed()] } })
+            } else {
+                protocol.filter()
+            };
+            log
+        })
+        .into()
 }
 
-/// What nobody outside is certain to be to blame for.
-fn failed() -> Value {
-    json!({ "or_filter": { "filters": [
-        bootstrap::status("GE", 500),
-        { "grpc_status_filter": {
-            "statuses": ["UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"],
-        } },
-    ] } })
+/// What a service's answer to a request was translated to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// JSON over HTTP, whose status says how it went.
+    Json,
+    /// gRPC, or gRPC-Web; or nothing, as the request got no further than here.
+    Grpc,
+}
+
+impl Protocol {
+    fn filter(self) -> Value {
+        // Of the transcoder.
+        let header = json!({ "name": ORIGINAL_PATH, "present_match": true, "invert_match": self == Self::Grpc });
+        json!({ "header_filter": { "header": header } })
+    }
+
+    /// What nobody outside is certain to be to blame for.
+    fn failed(self) -> Value {
+        let status = bootstrap::status("GE", 500);
+        match self {
+            Self::Json => status,
+            Self::Grpc => {
+                let statuses = ["UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
+                let grpc = json!({ "grpc_status_filter": { "statuses": statuses } });
+                json!({ "or_filter": { "filters": [status, grpc] } })
+            }
+        }
+    }
+
+    fn line(self, format: LogFormat) -> Value {
+        let grpc = self == Self::Grpc;
+        match format {
+            LogFormat::Text => {
+                let status = if grpc { "grpc=%GRPC_STATUS_NUMBER% " } else { "" };
+                let line = format!(
+                    "%START_TIME% {METHOD} %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% {status}%DURATION%ms \
+                     %UPSTREAM_CLUSTER% flags=%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% trace=%TRACE_ID%\n"
+                );
+                json!({ "text_format_source": { "inline_string": line } })
+            }
+            LogFormat::Json => {
+                let mut line = json!({
+                    "timestamp": "%START_TIME%",
+                    "method": METHOD,
+                    "path": "%PATH(NQ:ORIG_OR_PATH)%",
+                    "protocol": "%PROTOCOL%",
+                    "status": "%RESPONSE_CODE%",
+                    "details": "%RESPONSE_CODE_DETAILS%",
+                    "flags": "%RESPONSE_FLAGS%",
+                    "milliseconds": "%DURATION%",
+                    "received": "%BYTES_RECEIVED%",
+                    "sent": "%BYTES_SENT%",
+                    "service": "%UPSTREAM_CLUSTER%",
+                    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+                    "trace": "%TRACE_ID%",
+                });
+                if grpc {
+                    line["grpc_status"] = "%GRPC_STATUS_NUMBER%".into();
+                }
+                json!({ "json_format": line })
+            }
+        }
+    }
 }

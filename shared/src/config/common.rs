@@ -406,6 +406,11 @@ impl TelemetryConfig {
         })
     }
 
+    /// How lines look on a standard output that is a terminal, or none.
+    pub fn log_format_on(&self, terminal: bool) -> LogFormat {
+        self.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json })
+    }
+
     /// The agent's place, in the variables that its exporter reads, too.
     #[cfg(feature = "jaeger-agent")]
     fn agent(settings: &mut Settings) -> Option<ExportTo> {

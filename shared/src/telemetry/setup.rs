@@ -144,7 +144,7 @@ where
     S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
 {
     let terminal = io::stdout().is_terminal();
-    let format = config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let format = config.log_format_on(terminal);
     // The SDK complains of every batch that is lost; `export` tells of that as it should be told. Whoever names the SDK in
     // the filter hears it all the same.
     let asked = EnvFilter::builder().parse(format!("opentelemetry=off,{}", config.log_filter))?;

@@ -309,6 +309,7 @@ async fn who_is_not_told_of_what_goes_well_is_told_of_what_fails_on_our_side() -
     let ticket = outside.lists("Concert", 29900, 5).await?;
     alice.get(&format!("/api/tickets/{}", ticket.id)).await?.ok()?;
     alice.get("/api/nothing").await?.refusal()?;
+    alice.get("/api/tickets/nothing").await?.refusal()?;
     Refused::of(outside.places(&ticket, 0).await)?;
     // What isn't.
     world.replica("tickets", 0)?.process().kill().await?;
@@ -320,9 +321,19 @@ async fn who_is_not_told_of_what_goes_well_is_told_of_what_fails_on_our_side() -
     gateway.terminate().await?;
     let log = fs::read_to_string(gateway.log())?;
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut told: Vec<_> = lines.filter_map(|line| Some(line["path"].as_str()?.to_owned())).collect();
-    told.sort();
-    assert_eq!(told, ["/api/tickets", "/ticketing.tickets.v1.TicketService/CreateTicket"], "{log}");
+    // What was translated has no status of gRPC: what is left of it to see would be another.
+    let told = lines.filter_map(|line| {
+        let path = line["path"].as_str()?.to_owned();
+        Some((line["method"].as_str()?.to_owned(), path, line["status"].as_u64()?, line.get("grpc_status").cloned()))
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by(|one, other| one.0.cmp(&other.0));
+    let create = "/ticketing.tickets.v1.TicketService/CreateTicket".to_owned();
+    let expected = [
+        ("GET".to_owned(), "/api/tickets".to_owned(), 503, None),
+        ("POST".to_owned(), create, 200, Some(Value::from(Code::Unavailable as u32))),
+    ];
+    assert_eq!(told, expected, "{log}");
     world.replica("tickets", 0)?.process().start().await?;
     gateway.start().await?;
     world.end().await
