@@ -18,7 +18,7 @@ token: ## a JWT for USER=alice [ROLES=operator], valid for a day
 ifneq ($(origin USER),command line) # every environment has a USER: whoever is logged in isn't meant
 	@echo "for whom? make -s token USER=alice [ROLES=operator]" >&2; exit 2
 else
-	@$(LOCAL) token --user "$$USER" --role "$$ROLES"
+	@$(LOCAL) token --user "$$USER" $(if $(ROLES),--role "$$ROLES")
 endif
 
 .PHONY: clean-local

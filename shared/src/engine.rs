@@ -3,7 +3,11 @@
 //! A service says what it is ([`Plan`]) and what it serves; this starts everything, says when it is ready, and ends it
 //! in the one order in which nothing is lost.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diesel::sql_types::Integer;
 use diesel_async::RunQueryDsl;
@@ -29,7 +33,7 @@ use crate::{
     kafka::{KafkaConfig, KafkaMetrics, TopicConfig, ensure_topic},
     ops::{self, Metrics, Sample, Sampler},
     outbox::{self, OutboxLag, OutboxMetrics, Relay, RelayConfig},
-    telemetry,
+    telemetry::{self, Spell},
     timers::{OverdueSample, Timed, TimerMetrics, Timers},
 };
 
@@ -475,6 +479,7 @@ async fn wait_for(
     stop: &CancellationToken,
 ) -> bool {
     let mut backoff = Backoff::new();
+    let spell = Spell::new();
     while !stop.is_cancelled() {
         // Cut short by the end: all of it may be begun again.
         match stop.run_until_cancelled(reach()).await.unwrap_or(Ok(())) {
@@ -484,7 +489,9 @@ async fn wait_for(
                 return true;
             }
             Err(error) => {
-                tracing::warn!(part, error, "waiting");
+                if let Some(left_out) = spell.happens(Instant::now()) {
+                    tracing::warn!(part, error, left_out, "waiting");
+                }
                 health.hold(part, error);
                 backoff.wait(stop).await;
             }

@@ -28,7 +28,7 @@ enum Command {
         #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         user: String,
         /// What else the user may do: `operator`. Several are separated by commas.
-        #[arg(long = "role", value_delimiter = ',')]
+        #[arg(long = "role", value_delimiter = ',', value_parser = ["operator"])]
         roles: Vec<String>,
     },
     /// Removes all state of the system: databases, topics, keys, logs.
@@ -57,7 +57,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(options) => return run::run(&Tools::from_env()?, options).await,
         Command::Token { user, roles } => {
-            let roles: Vec<_> = roles.iter().map(|role| role.trim()).filter(|role| !role.is_empty()).collect();
+            let roles: Vec<_> = roles.iter().map(String::as_str).collect();
             local::progress::answer(Signer::load_or_create(&Checkout::here()?.keys())?.token(&user, &roles)?);
         }
         Command::Clean => Checkout::here()?.clean()?,

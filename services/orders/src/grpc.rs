@@ -239,7 +239,7 @@ fn fault(refusal: Refusal) -> Fault {
             Fault::failed_precondition("TICKET_WITHDRAWN", "the seller has ended the sale of this ticket")
         }
         Refusal::SoldOut { available } => {
-            Fault::failed_precondition("SOLD_OUT", format!("{available} are available; stock may come back"))
+            Fault::failed_precondition("SOLD_OUT", format!("available is {available}; stock may come back"))
                 .retry_after(SOON)
         }
         Refusal::TotalTooLarge => Fault::invalid(vec![total_too_large()]),

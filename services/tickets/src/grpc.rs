@@ -156,7 +156,7 @@ pub fn check_update(request: &UpdateTicketRequest) -> Result<(TicketId, Edit), F
     let mut fields = Fields::new();
     let id = fields.id("id", id);
     if title.is_none() && price.is_none() && quantity.is_none() {
-        fields.fault("title", "or price or quantity must be given");
+        fields.fault("title", "must be given, or price, or quantity");
     }
     let title = fields.optional(title.as_deref(), |fields, title| fields.title("title", title));
     let price = fields.optional(price.as_ref(), |fields, price| fields.price("price", Some(price.parts())));

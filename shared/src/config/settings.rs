@@ -293,7 +293,10 @@ impl Settings {
             // Not shown: it may be a secret in the wrong place.
             _ => {
                 let names: Vec<_> = self.commands.iter().map(|command| command.name).collect();
-                let problem = format!("only one of these may stand there: {}", names.join(", "));
+                let problem = match names[..] {
+                    [] => "there is none but flags, which begin with --".to_owned(),
+                    _ => format!("only one of these may stand there: {}", names.join(", ")),
+                };
                 self.faults.push(Fault { name: "argument".to_owned(), problem });
             }
         }
@@ -342,7 +345,8 @@ impl Settings {
 
     fn usage(&self) -> String {
         let Self { program, about, .. } = self;
-        let mut text = format!("{about}\n\nUsage: {program} [COMMAND] [--name value]…\n");
+        let command = if self.commands.is_empty() { "" } else { " [COMMAND]" };
+        let mut text = format!("{about}\n\nUsage: {program}{command} [--name value]…\n");
         if !self.commands.is_empty() {
             text.push_str("\nCommands (none: serve):\n");
             for Command { name, about } in self.commands {

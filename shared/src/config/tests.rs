@@ -37,6 +37,15 @@ fn faults(outcome: Result<CommonConfig, Stop>) -> Vec<String> {
 }
 
 #[test]
+fn a_program_without_commands_asks_for_none_and_takes_none() {
+    let settings = |argument: &str| Settings::new("orders", "Orders.", &[], [argument.to_owned()], []);
+    let Err(stop) = settings("--help").finish(Some(())) else { panic!("help was asked for") };
+    assert!(stop.to_string().contains("Usage: orders [--name value]…"), "{stop}");
+    let Err(stop) = settings("serve").finish(Some(())) else { panic!("there is no such command") };
+    assert!(stop.to_string().starts_with("argument: there is none but flags"), "{stop}");
+}
+
+#[test]
 fn what_has_a_default_needs_not_be_said() {
     let config = read(&[], &[]).unwrap();
     assert_eq!(config.kafka.brokers, "localhost:9092");

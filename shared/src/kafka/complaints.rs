@@ -5,11 +5,14 @@ use std::time::Instant;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel::{self, Debug, Info, Notice},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::ClientStatistics;
 use crate::telemetry::Spell;
+
+/// Where librdkafka tells what it thinks of a client's settings.
+const CONFIGURATION: &str = "CONFWARN";
 
 /// A client's complaints: its errors and what it logs as such, which say the same twice, are one thing to be told of.
 #[derive(Debug)]
@@ -25,14 +28,29 @@ impl Complaints {
     }
 
     pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
-        if let Some(left_out) = self.spell.happens(Instant::now()) {
-            tracing::warn!(client = self.client, %error, reason, left_out, "Kafka can't be reached as it should");
+        let Some(left_out) = self.spell.happens(Instant::now()) else { return };
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                tracing::warn!(
+                    client = self.client,
+                    reason,
+                    left_out,
+                    "a topic isn't there yet: its own service makes it"
+                );
+            }
+            _ => {
+                tracing::warn!(client = self.client, %error, reason, left_out, "Kafka can't be reached as it should");
+            }
         }
     }
 
     pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         match level {
             Debug => tracing::debug!(client = self.client, facility, "librdkafka: {text}"),
+            // Settings are the program's, and chosen: what is experimental about one is no news to operators.
+            _ if facility == CONFIGURATION => {
+                tracing::debug!(client = self.client, facility, "librdkafka: {text}");
+            }
             Notice | Info => tracing::info!(client = self.client, facility, "librdkafka: {text}"),
             _ => {
                 if let Some(left_out) = self.spell.happens(Instant::now()) {

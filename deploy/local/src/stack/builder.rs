@@ -400,7 +400,7 @@ impl StackBuilder {
             env.push(("KAFKA_TOPIC_PREFIX".to_owned(), topic_prefix(prefix)));
         }
         // Whoever names another provider means it.
-        let elsewhere = || self.setting(PAYMENTS, "STRIPE_API_BASE").is_some();
+        let elsewhere = || PROVIDER.iter().any(|name| self.setting(PAYMENTS, name).is_some());
         if let Some(sandbox) = sandbox.filter(|_| spec.name == PAYMENTS && !elsewhere()) {
             env.push(("STRIPE_API_BASE".to_owned(), sandbox.url()));
             env.push(("STRIPE_SECRET_KEY".to_owned(), sandbox::SECRET_KEY.to_owned()));
@@ -426,6 +426,9 @@ impl StackBuilder {
         Ok(stack)
     }
 }
+
+/// What says who the payment provider is.
+const PROVIDER: [&str; 3] = ["STRIPE_API_BASE", "STRIPE_SECRET_KEY", "STRIPE_SECRET_KEY_FILE"];
 
 /// How whoever checks tokens is told of the keys in this folder.
 fn keys_env(keys: &Path) -> [(String, String); 3] {

@@ -21,6 +21,7 @@ use crate::{
     clock,
     config::AuthConfig,
     grpc::{Caller, Fault, Health},
+    telemetry::Spell,
     user::UserId,
 };
 
@@ -110,6 +111,7 @@ impl Verifier {
 
     async fn keep(&self, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
+        let spell = Spell::new();
         loop {
             match self.0.source.read().await {
                 Ok(keys) => {
@@ -118,7 +120,9 @@ impl Verifier {
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the keys that sign tokens can't be read");
+                    if let Some(left_out) = spell.happens(std::time::Instant::now()) {
+                        tracing::warn!(%error, left_out, "the keys that sign tokens can't be read");
+                    }
                     self.0.health.hold(PART, format!("the keys that sign tokens can't be read: {error}"));
                 }
             }
