@@ -485,6 +485,7 @@ async fn wait_for(
         match stop.run_until_cancelled(reach()).await.unwrap_or(Ok(())) {
             Ok(()) if stop.is_cancelled() => {}
             Ok(()) => {
+                tracing::info!(part, "is there");
                 health.release(part);
                 return true;
             }
