@@ -64,7 +64,8 @@ AGENT_TEST := cargo test --workspace --locked --features engine-tests/jaeger-age
 test: ## every test, on servers of its own
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
-	cargo run --quiet --package local -- tools jaeger prometheus
+	@# Nothing is fetched or built beside tests.
+	cargo run --quiet --package local -- tools
 	@# Most tests wait most of the time: more of them at once than there are cores.
 	RUST_TEST_THREADS=6 $(WITH_SERVERS) cargo test --workspace --locked
 	$(AGENT_TEST)

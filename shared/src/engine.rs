@@ -148,6 +148,7 @@ impl<S: Service> Engine<S> {
             queue: config.limits.write_queue,
             batch: config.limits.write_batch,
             pace: config.limits.write_pace,
+            hearing: config.limits.hearing,
         };
         let (lane, task) = command::lane::<S>(LaneKind::CALLERS, limits, writing.clone(), lane_stop.clone());
         Ok(Self {

@@ -19,8 +19,8 @@ use crate::ready::Readiness;
 use crate::spawn::{self, RunAs};
 use crate::{tree, wait};
 
-/// After SIGKILL a process ends at once, unless the kernel is stuck.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// After SIGKILL a process ends at once, but for what the kernel does for it just then: a write to a disk that is busy.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The last lines of its log that an error about a process shows.
 const TAIL: usize = 25;
@@ -67,8 +67,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A process with the usual treatment: an empty environment but for PATH, HOME and the like; ready once started; 30 s to become
-    /// ready; SIGTERM, and 30 s, to end; SIGKILL when dropped.
+    /// A process with the usual treatment: an empty environment but for PATH, HOME and the like; ready once started; two
+    /// minutes to become ready; SIGTERM, and two minutes, to end, for disks may be slow; SIGKILL when dropped.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -79,9 +79,9 @@ impl Spec {
             log: log.into(),
             run_as: None,
             readiness: Readiness::Started,
-            start_limit: Duration::from_secs(30),
+            start_limit: Duration::from_secs(120),
             stop_signal: Signal::SIGTERM,
-            stop_limit: Duration::from_secs(30),
+            stop_limit: Duration::from_secs(120),
             abandon_signal: Signal::SIGKILL,
         }
     }

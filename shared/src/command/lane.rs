@@ -29,6 +29,9 @@ pub struct LaneConfig {
     pub batch: usize,
     /// The least time from one transaction's beginning to the next one's, unless it is full.
     pub pace: Duration,
+    /// How long, within its deadline, a call is tried again whose caller has seen an event that this service may not have heard
+    /// of yet.
+    pub hearing: Duration,
 }
 
 /// What a command led to.
@@ -174,13 +177,19 @@ impl<S: Service> WayAside<S> {
 /// Hands commands to the write path and awaits what becomes of them. Cheap to clone.
 pub struct Lane<S: Service> {
     queue: mpsc::Sender<Pending<S>>,
+    hearing: Duration,
     metrics: Arc<CommandMetrics>,
     measured: Arc<LaneMetrics>,
 }
 
 impl<S: Service> Clone for Lane<S> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), metrics: self.metrics.clone(), measured: self.measured.clone() }
+        Self {
+            queue: self.queue.clone(),
+            hearing: self.hearing,
+            metrics: self.metrics.clone(),
+            measured: self.measured.clone(),
+        }
     }
 }
 
@@ -239,7 +248,7 @@ impl<S: Service> Lane<S> {
     }
 
     /// Like [`submit`](Self::submit), but a refusal that may only mean that this service hasn't heard yet what its
-    /// caller has is tried again, up to 2 s within the deadline.
+    /// caller has is tried again, for as long as is configured, within the deadline.
     ///
     /// # Errors
     ///
@@ -250,7 +259,7 @@ impl<S: Service> Lane<S> {
         deadline: std::time::Instant,
         not_heard_yet: impl Fn(&S::Refusal) -> bool,
     ) -> Answer<S> {
-        let last = (std::time::Instant::now() + HEARING).min(deadline.checked_sub(LAST_TRY).unwrap_or(deadline));
+        let last = (std::time::Instant::now() + self.hearing).min(deadline.checked_sub(LAST_TRY).unwrap_or(deadline));
         let mut pauses = Pauses::until(last.into());
         loop {
             let outcome = self.submit(envelope(), deadline).await;
@@ -262,8 +271,6 @@ impl<S: Service> Lane<S> {
     }
 }
 
-/// How long a call is tried again whose caller has seen an event that this service may not have heard of yet.
-const HEARING: Duration = Duration::from_secs(2);
 /// What is left of its caller's time for the last of these tries, so that it is answered with what the call lacks.
 const LAST_TRY: Duration = Duration::from_millis(50);
 
@@ -320,7 +327,7 @@ pub fn lane<S: Service>(
         tokio::join!(main.run(), slow.run());
     };
     let measured = Arc::new(metrics.lane(name));
-    (Lane { queue, metrics, measured }, task)
+    (Lane { queue, hearing: config.hearing, metrics, measured }, task)
 }
 
 /// The next command that comes while `lost` is true. Loses none when it is dropped.

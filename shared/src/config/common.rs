@@ -185,6 +185,8 @@ pub struct LimitsConfig {
     pub write_batch: usize,
     /// The least time from one transaction to the next, unless it is full.
     pub write_pace: Duration,
+    /// How long a call may wait for an event that its caller has seen and this service has not heard of yet.
+    pub hearing: Duration,
     /// Events that a consumer takes in one transaction, and timers that fire in one.
     pub consumer_batch: usize,
     /// The least time from one transaction of a consumer to the next.
@@ -452,6 +454,11 @@ impl LimitsConfig {
         let consumer_pace =
             pace("CONSUMER_PACE", defaults.consumer_pace, "how soon one transaction of a consumer may follow another");
         let relay_pace = pace("RELAY_PACE", "1ms", "how soon the relay may read the outbox again");
+        let hearing = pace(
+            "HEARING_TIMEOUT",
+            "2s",
+            "how long a call waits, within its deadline, for an event that its caller has seen and this service hasn't yet",
+        );
         let consumer_batch = settings.get(
             "CONSUMER_BATCH",
             Default::To("1000"),
@@ -493,6 +500,7 @@ impl LimitsConfig {
             write_queue: write_queue?,
             write_batch: write_batch?,
             write_pace: write_pace?,
+            hearing: hearing?,
             consumer_batch: consumer_batch?,
             consumer_pace: consumer_pace?,
             relay_batch: relay_batch?,

@@ -1,5 +1,7 @@
 //! The consumer groups, as any tool sees them that watches Kafka. In: a world. Out: that all have come, or have read all.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Context, Result, ensure};
 use local::wait;
 use rdkafka::{
@@ -8,7 +10,7 @@ use rdkafka::{
 };
 
 use crate::{
-    SOON, World,
+    SERVICES, SOON, World, delay,
     history::{self, TIMEOUT},
 };
 
@@ -56,23 +58,45 @@ fn stable(config: &ClientConfig, name: &str, members: usize) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every group has read all that its topic holds, as any tool that watches lag sees it.
+/// Waits until no event is on its way any more: every service has told all, and every group has read all that its topic holds, as any
+/// tool that watches lag sees it.
 ///
 /// # Errors
 ///
-/// One hasn't in time.
+/// One is in time.
 pub async fn awaits_caught_up(world: &World) -> Result<()> {
-    let (config, prefix) = (history::client(world), world.stack().topic_prefix());
-    for (group, topic) in GROUPS {
-        let (mut config, group, topic) = (config.clone(), format!("{prefix}{group}"), format!("{prefix}{topic}"));
-        config.set("group.id", &group);
-        wait::until(&format!("group {group} to have read all of {topic}"), SOON, || {
-            let (config, topic) = (config.clone(), topic.clone());
-            async move { tokio::task::spawn_blocking(move || no_lag(&config, &topic)).await? }
-        })
-        .await?;
-    }
-    Ok(())
+    let before = Mutex::new(None);
+    wait::until("every event to be told and read", SOON, async || {
+        for service in SERVICES {
+            has_told_all(world, service).await.with_context(|| format!("of {service}"))?;
+        }
+        let (config, prefix) = (history::client(world), world.stack().topic_prefix());
+        for (group, topic) in GROUPS {
+            let (mut config, name) = (config.clone(), format!("{prefix}{topic}"));
+            config.set("group.id", format!("{prefix}{group}"));
+            let all = tokio::task::spawn_blocking(move || no_lag(&config, &name)).await?;
+            all.with_context(|| format!("{group} of {topic}"))?;
+        }
+        // Who has read an event may have told another meanwhile: it is only the second look alike that there is no more.
+        let mut appended = Vec::new();
+        for service in SERVICES {
+            appended.push(has_told_all(world, service).await.with_context(|| format!("of {service}"))?);
+        }
+        let before = before.lock().unwrap_or_else(PoisonError::into_inner).replace(appended.clone());
+        ensure!(before.as_ref() == Some(&appended), "there were {before:?} events, and are {appended:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// How many events a service has appended, all of which are published.
+async fn has_told_all(world: &World, service: &str) -> Result<i64> {
+    let counts = "SELECT count(*), count(*) FILTER (WHERE NOT pg_visible_in_snapshot(xid, published)) \
+                  FROM outbox CROSS JOIN outbox_cursor";
+    let row = delay::connect(world, service).await?.query_one(counts, &[]).await?;
+    let (appended, waiting): (i64, i64) = (row.get(0), row.get(1));
+    ensure!(waiting == 0, "{waiting} events wait to be published");
+    Ok(appended)
 }
 
 fn no_lag(config: &ClientConfig, topic: &str) -> Result<()> {

@@ -52,7 +52,7 @@ const TTL: &str = "8s";
 /// is pending, and goes on.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long all may take to be decided at the end.
-const REST: Duration = Duration::from_secs(90);
+const REST: Duration = Duration::from_secs(180);
 
 /// Runs it in a world of its own, with servers of its own.
 ///

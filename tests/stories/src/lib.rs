@@ -45,8 +45,8 @@ pub use visitor::{Answer, Visitor};
 pub use world::{SERVICES, World};
 
 /// How long anything that the system should do soon may take: generous, for tests share two cores.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(90);
 
 /// How long it may take until money has come to rest, whatever was killed: payments asks again once a lease of 20 s is
 /// over, and then with pauses that grow.
-pub const SETTLED: Duration = Duration::from_secs(90);
+pub const SETTLED: Duration = Duration::from_secs(180);

@@ -73,8 +73,12 @@ impl World {
     /// A binary is missing, or the servers' data can't be made.
     pub async fn unborn(ask: impl FnOnce(StackBuilder) -> Result<StackBuilder>) -> Result<Self> {
         let stack = SERVICES.iter().try_fold(Stack::builder(), |stack, service| stack.service(service))?;
-        // A world that ends need not tell anybody first.
-        let stack = ask(stack.env_for_all("SHUTDOWN_GRACE", "0s"))?.create(&Tools::from_env()?).await?;
+        let stack = stack
+            // A world that ends need not tell anybody first.
+            .env_for_all("SHUTDOWN_GRACE", "0s")
+            // Nor is it a story's matter how long an event may take on a machine that does much else.
+            .env_for_all("HEARING_TIMEOUT", "20s");
+        let stack = ask(stack)?.create(&Tools::from_env()?).await?;
         let mut lines = HashMap::new();
         for name in SERVICES {
             for (replica, service) in stack.replicas(name).enumerate() {

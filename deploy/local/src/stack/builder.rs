@@ -261,15 +261,22 @@ impl StackBuilder {
     }
 
     fn create_sandbox(&self, dir: &Path) -> Result<Sandbox> {
-        // A slow charge comes to its end when its order has ended.
-        let ttl = self.setting("orders", "ORDER_TTL").unwrap_or_else(|| DEFAULT_ORDER_TTL.to_owned());
-        let ttl = humantime::parse_duration(&ttl).with_context(|| format!("ORDER_TTL is {ttl}"))?;
+        let time =
+            |name: &str, text: String| humantime::parse_duration(&text).with_context(|| format!("{name} is {text}"));
+        let slow = match self.setting("sandbox", "SANDBOX_SLOW") {
+            Some(slow) => time("SANDBOX_SLOW", slow)?,
+            // A slow charge comes to its end when its order has ended.
+            None => {
+                let ttl = self.setting("orders", "ORDER_TTL").unwrap_or_else(|| DEFAULT_ORDER_TTL.to_owned());
+                time("ORDER_TTL", ttl)? + Duration::from_secs(2)
+            }
+        };
         Sandbox::create(SandboxConfig {
             program: self.program("sandbox")?,
             dir: dir.join("sandbox"),
             log: dir.join("logs/sandbox.log"),
             port: self.port(SANDBOX_PORT)?,
-            slow: ttl + Duration::from_secs(2),
+            slow,
         })
     }
 

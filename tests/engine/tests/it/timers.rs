@@ -120,7 +120,7 @@ async fn most_timers_fire_within_a_second_after_they_are_due() {
     let writing = Writing::on(&db.database);
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let metrics = firing(&db.database, 50, &stop, &mut tasks);
-    let made = writing.submit_all((0..50).map(|number| due("a timer", 500 + 20 * number))).await;
+    let made = writing.submit_all((0..50).map(|number| due("a timer", 500 + 200 * number))).await;
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     until("all to fire", async || db.number(RESETS).await, |fired| *fired == 50).await;
     stop.cancel();

@@ -110,7 +110,8 @@ async fn what_was_refused_alone_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_at_once() {
     let db = Db::new().await;
-    let writing = Writing::with(&db.database, LaneConfig { queue: 5, batch: 5, pace: Duration::ZERO });
+    let writing =
+        Writing::with(&db.database, LaneConfig { queue: 5, batch: 5, pace: Duration::ZERO, hearing: Duration::ZERO });
     let id = CounterId::new();
     writing.done(create(id)).await;
     let locker = db.session().await;
@@ -137,7 +138,8 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waited_past_its_deadline_is_never_done() {
     let db = Db::new().await;
-    let writing = Writing::with(&db.database, LaneConfig { queue: 100, batch: 1, pace: Duration::ZERO });
+    let writing =
+        Writing::with(&db.database, LaneConfig { queue: 100, batch: 1, pace: Duration::ZERO, hearing: Duration::ZERO });
     let id = CounterId::new();
     writing.done(create(id)).await;
     let locker = db.session().await;
@@ -178,7 +180,10 @@ async fn what_its_caller_left_is_finished_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_is_told_to_stop_finishes_what_waits() {
     let db = Db::new().await;
-    let writing = Writing::with(&db.database, LaneConfig { queue: 1000, batch: 10, pace: Duration::ZERO });
+    let writing = Writing::with(
+        &db.database,
+        LaneConfig { queue: 1000, batch: 10, pace: Duration::ZERO, hearing: Duration::ZERO },
+    );
     let id = CounterId::new();
     writing.done(create(id)).await;
     let mut calls = JoinSet::new();

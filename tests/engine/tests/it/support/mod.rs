@@ -22,7 +22,7 @@ use engine_tests::domain::{Command, CounterId};
 use shared::{command::Envelope, telemetry::TraceContext, user::UserId};
 
 /// How long a test waits for what should come soon, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Shows what the engine logs if RUST_LOG asks for it; which of the tests at work it comes from, nobody knows.
 pub fn log() {

@@ -48,7 +48,7 @@ pub type Answer = Result<Done<Option<Counter>>, Failure<Refusal>>;
 
 impl Writing {
     pub fn on(database: &Database) -> Self {
-        Self::with(database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO })
+        Self::with(database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO, hearing: Duration::ZERO })
     }
 
     pub fn with(database: &Database, limits: LaneConfig) -> Self {

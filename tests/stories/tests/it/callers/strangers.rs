@@ -242,7 +242,7 @@ async fn neighbours(world: &World, town: &Town<'_>, over: &AtomicBool) -> Result
 #[tokio::test]
 async fn whatever_a_stranger_sends_is_refused_in_so_many_words_and_leaves_nothing_behind() -> Result<()> {
     let world = World::with(|stack| {
-        let stack = stack.gateway().env("orders", "ORDER_TTL", "1h");
+        let stack = stack.gateway().env("orders", "ORDER_TTL", "1h").env_for_all("HEARING_TIMEOUT", "2s");
         Ok(["CLIENT_RATE", "CLIENT_BURST"].iter().fold(stack, |stack, name| stack.env("gateway", name, "1000000")))
     })
     .await?;

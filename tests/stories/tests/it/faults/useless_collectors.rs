@@ -9,10 +9,10 @@ use local::{process::Process, progress::say, wait};
 use stories::{SOON, World, metrics::Page, useless_collector::UselessCollector};
 
 const ORDERS: usize = 300;
-/// For whatever else the machine has to do, in one of the two measurements.
+/// For what chance does to one of the two measurements.
 const SLACK: Duration = Duration::from_secs(5);
 /// How long the end of a service may take, with the 2 s in it that its last spans have.
-const END: Duration = Duration::from_secs(15);
+const END: Duration = Duration::from_secs(30);
 /// What a service says when spans are lost, once as long as that lasts.
 const LOST: &str = "spans are lost";
 
@@ -31,13 +31,15 @@ async fn collectors_that_take_nothing_cost_spans_and_neither_orders_nor_time() -
     })
     .await?;
 
-    // When hundreds of orders are placed at once.
-    let took = hundreds_of_orders(&world).await?;
-
-    // Then all of them go on, about as soon as where nothing is exported; and what is lost is counted and told, once.
     let unwatched = World::start().await?;
-    let alone = hundreds_of_orders(&unwatched).await?;
+
+    // When hundreds of orders are placed at once, there and where nothing is exported, beside each other: whatever else the machine
+    // has to do, both suffer from it.
+    let begun = Instant::now();
+    let (took, alone) = tokio::try_join!(hundreds_of_orders(&world), hundreds_of_orders(&unwatched))?;
     unwatched.end().await?;
+
+    // Then all of them go on, about as soon; and what is lost is counted and told, now and then.
     say(format_args!("{ORDERS} orders await payment after {took:?} with such collectors, after {alone:?} without any"));
     ensure!(took < 3 * alone + SLACK, "they slow the system down: {took:?} instead of {alone:?}");
     for (service, _) in collectors {
@@ -63,8 +65,12 @@ async fn collectors_that_take_nothing_cost_spans_and_neither_orders_nor_time() -
     });
     for (service, took) in try_join_all(ends).await? {
         ensure!(took < END, "{service} took {took:?} to end");
-        let told = lines(&world, &service)?;
-        ensure!(told <= 2, "{service} says {told} times that spans are lost, in less than a minute");
+        let (told, within) = (lines(&world, &service)?, begun.elapsed());
+        // Every half minute while it lasts, and anew after a quarter of a minute without.
+        ensure!(
+            told as u64 <= 1 + within.as_secs() / 15,
+            "{service} says {told} times that spans are lost, in {within:?}"
+        );
         say(format_args!("{service} ended after {took:?}"));
     }
     world.end().await

@@ -24,7 +24,7 @@ use local::{
 };
 use reqwest::{Method, header::ORIGIN};
 use serde_json::json;
-use stories::{Answer, Refused, SOON, Visitor, World, collector::Collector};
+use stories::{Answer, Refused, SOON, Visitor, World, collector::Collector, groups::awaits_caught_up};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -232,7 +232,9 @@ async fn of_ten_thousand_calls_to_a_service_that_says_nothing_most_are_refused_a
     let silent = Broken { silent: true, ..Broken::default() };
     let (addr, _tasks) = silent.serve().await?;
     let upstreams = format!("orders={addr}");
-    let stack = alone(&[("UPSTREAMS", &upstreams), ("CLIENT_RATE", "1000000"), ("CLIENT_BURST", "1000000")]).await?;
+    let settings = [("UPSTREAMS", upstreams.as_str()), ("CLIENT_RATE", "1000000"), ("CLIENT_BURST", "1000000")];
+    // None of them ends before the last has come.
+    let stack = alone(&[&settings[..], &[("CALL_TIMEOUT", "10m"), ("CALL_IDLE_TIMEOUT", "10m")]].concat()).await?;
     let (bob, url) = (visitor(&stack)?, stack.gateway().context("a gateway")?.url());
     let token: tonic::metadata::MetadataValue<_> = format!("Bearer {}", stack.signer().token("bob", &[])?).parse()?;
 
@@ -322,8 +324,10 @@ async fn a_watch_outlives_every_timeout() -> Result<()> {
     })
     .await?;
     let (bob, browser) = (world.user_outside("bob")?, world.visitor("bob", &[])?);
-    let ticket = bob.lists("Concert", 29900, 5).await?;
-    let order = bob.places(&ticket, 1).await?;
+    // Not through the gateway, for an order may wait for longer than that until its ticket is known.
+    let inside = world.user("bob")?;
+    let ticket = inside.lists("Concert", 29900, 5).await?;
+    let order = inside.places(&ticket, 1).await?;
 
     let path = format!("/api/orders/{}:watch", order.id);
     let events = browser.get(&path);
@@ -459,6 +463,17 @@ async fn the_gateway_takes_part_in_the_trace() -> Result<()> {
     const UNSAMPLED: &str = "0af7651916cd43dd8448eb211c80319c";
     order(Some(format!("00-{UNSAMPLED}-00f067aa0ba902b7-00"))).await?.ok()?;
     browser.get("/api/orders?userId=bob").await?.ok()?;
+    // Envoy tells of its spans now and then, and not at its end.
+    wait::until("the gateway's spans", SOON, async || {
+        let edges = collector.spans().iter().filter(|span| span.service == "gateway").count();
+        ensure!(
+            edges >= 2 * 3,
+            "{edges} spans: of each call that is traced one for its coming and one for its going on"
+        );
+        Ok(())
+    })
+    .await?;
+    awaits_caught_up(&world).await?;
     world.end().await?;
     let spans = collector.spans();
 

@@ -192,7 +192,7 @@ async fn a_charge_is_made_at_once_though_its_caller_hangs_up_while_it_is_recorde
     // Well before the lease is over, of 20 s, after which the timers would ask.
     let recorded = Instant::now();
     story.ends_well(&order, OrderStatus::Completed).await?;
-    assert!(recorded.elapsed() < Duration::from_secs(10), "{:?}", recorded.elapsed());
+    assert!(recorded.elapsed() < Duration::from_secs(18), "{:?}", recorded.elapsed());
     world.end().await
 }
 

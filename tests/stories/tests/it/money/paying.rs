@@ -125,7 +125,7 @@ fn name(change: Option<Change>) -> &'static str {
 
 #[tokio::test]
 async fn only_its_buyer_pays_an_order_and_only_while_it_holds_stock() -> Result<()> {
-    let world = World::start().await?;
+    let world = World::with(|stack| Ok(stack.env("payments", "HEARING_TIMEOUT", "2s"))).await?;
     let (alice, bob, carol, olga) = (world.user("alice")?, world.user("bob")?, world.user("carol")?, world.operator()?);
     let ledger = Ledger::of(&world)?;
     let ticket = alice.lists("Concert", 100, 5).await?;
@@ -139,8 +139,8 @@ async fn only_its_buyer_pays_an_order_and_only_while_it_holds_stock() -> Result<
         assert_eq!(Refused::of(stranger.pays(&order.id, "pm_card_visa").await)?, nothing_there);
     }
     assert_eq!(Refused::of(bob.pays(&Uuid::now_v7().to_string(), "pm_card_visa").await)?, nothing_there);
-    // 2 s each at most, by the contract; the rest is for a machine that does much else.
-    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+    // 2 s each at most, by the contract, and not the 30 s that their callers wait; what lies between is for a machine that does much else.
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
 
     // One that holds no stock, as far as anybody knows, is waited for, and may be tried again.
     let delay = Delay::of_ticket(&world, &ticket.id).await?;

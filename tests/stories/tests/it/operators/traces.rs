@@ -24,7 +24,7 @@ const ANOTHER: &str = "0af7651916cd43dd8448eb211c80319c";
 async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Result<()> {
     // Given somebody who collects traces, and a buyer who is in one.
     let collector = Collector::start().await?;
-    let world = World::with(|stack| Ok(stack.otlp(&collector.endpoint()).env("orders", "ORDER_TTL", "2s"))).await?;
+    let world = World::with(|stack| Ok(stack.otlp(&collector.endpoint()).env("orders", "ORDER_TTL", "10s"))).await?;
     let (alice, bob, olga) = (world.user("alice")?, world.user("bob")?, world.operator()?);
     let ticket = alice.lists("Concert", 29900, 5).await?;
 
@@ -36,6 +36,7 @@ async fn an_orders_whole_story_is_one_trace_from_its_call_to_its_expiry() -> Res
     let unwanted = bob.places(&ticket, 1).await?;
     bob.within(&format!("00-{ANOTHER}-b7ad6b7169203331-01"))?.cancels(&unwanted.id).await?;
     alice.awaits_stock(&ticket.id, 5, 0, 0).await?;
+    awaits_caught_up(&world).await?;
     let events = all_events(&world).await?;
     // The last spans leave with their services.
     world.end().await?;
