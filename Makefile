@@ -30,7 +30,7 @@ tools: ## fetches what the stack and the tests need, and prints where it is
 	@$(LOCAL) tools
 
 .PHONY: jaeger
-jaeger: ## builds Jaeger, once, in some three minutes: from then on `make run` starts it
+jaeger: ## builds Jaeger, once, in three to ten minutes: from then on `make run` starts it
 	@$(LOCAL) tools jaeger
 
 .PHONY: prometheus

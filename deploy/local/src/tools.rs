@@ -215,7 +215,7 @@ impl Tools {
     /// # Errors
     /// When it can't be built: it takes Go.
     pub async fn jaeger(&self) -> Result<PathBuf> {
-        let what = format!("building Jaeger {JAEGER} with Go, about three minutes, once");
+        let what = format!("building Jaeger {JAEGER} with Go, three to ten minutes, once");
         let name = jaeger_folder();
         self.fetched(&name, &what, async |dir| {
             let go = go("Jaeger")?;

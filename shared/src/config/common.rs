@@ -449,12 +449,12 @@ impl LimitsConfig {
         );
         let write_batch =
             settings.get("WRITE_BATCH", Default::To("1000"), "commands in one transaction", parse::number(1..=100_000));
-        let mut pace = |name, default, of| settings.get(name, Default::To(default), of, parse::duration_or_none);
-        let write_pace = pace("WRITE_PACE", "1ms", "how soon one transaction of callers' commands may follow another");
+        let mut time = |name, default, of| settings.get(name, Default::To(default), of, parse::duration_or_none);
+        let write_pace = time("WRITE_PACE", "1ms", "how soon one transaction of callers' commands may follow another");
         let consumer_pace =
-            pace("CONSUMER_PACE", defaults.consumer_pace, "how soon one transaction of a consumer may follow another");
-        let relay_pace = pace("RELAY_PACE", "1ms", "how soon the relay may read the outbox again");
-        let hearing = pace(
+            time("CONSUMER_PACE", defaults.consumer_pace, "how soon one transaction of a consumer may follow another");
+        let relay_pace = time("RELAY_PACE", "1ms", "how soon the relay may read the outbox again");
+        let hearing = time(
             "HEARING_TIMEOUT",
             "2s",
             "how long a call waits, within its deadline, for an event that its caller has seen and this service hasn't yet",

@@ -141,6 +141,13 @@ async fn a_charge_that_nobody_wants_any_more_is_voided_or_goes_back() -> Result<
     assert_eq!(story.bob.pays(&unasked.id, VISA).await?.status(), PaymentStatus::Pending);
     story.bob.cancels(&unasked.id).await?;
     awaits_caught_up(&world).await?;
+    // What asks now knows of that; what asked before would still charge.
+    let asked = times_asked(&world, &unasked.id).await?;
+    wait::until("payments to ask once more", SETTLED, || async {
+        ensure!(times_asked(&world, &unasked.id).await? > asked, "still {asked} times");
+        Ok(())
+    })
+    .await?;
     story.provider()?.start().await?;
     let failed = story.bob.awaits_payment(&unasked.id, PaymentStatus::Failed).await?;
     assert_eq!((failed.failure_reason.as_str(), failed.version), ("never_charged", 2));
