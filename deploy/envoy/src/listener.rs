@@ -128,9 +128,7 @@ fn access_log(config: &Config) -> Vec<Value> {
         "off" | "error" => return Vec::new(),
         level => level == "warning",
     };
-    // What was JSON is gRPC by now, but has no status of gRPC any more: Envoy would derive one from that of HTTP, `INTERNAL`
-    // where it was `INVALID_ARGUMENT`.
-    [Protocol::Json, Protocol::Grpc]
+    [Protocol::Json, Protocol::Other]
         .map(|protocol| {
             let mut log = extension(
                 "envoy.access_loggers.stdout",
@@ -147,53 +145,65 @@ fn access_log(config: &Config) -> Vec<Value> {
         .into()
 }
 
-/// What a service's answer to a request was translated to.
+/// What a call was when it came, as far as that matters to who tells of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
-    /// JSON over HTTP, whose status says how it went.
+    /// JSON that became a call of gRPC. The status of HTTP says how it went, but for what comes in many parts, such as a watch: how
+    /// that ended is said behind them. From a status of HTTP Envoy would derive one of gRPC, `INTERNAL` from what `INVALID_ARGUMENT`
+    /// was translated to.
     Json,
-    /// gRPC, or gRPC-Web; or nothing, as the request got no further than here.
-    Grpc,
+    /// gRPC, or gRPC-Web; or what got no further than here.
+    Other,
 }
 
 impl Protocol {
     fn filter(self) -> Value {
         // Of the transcoder.
-        let header = json!({ "name": ORIGINAL_PATH, "present_match": true, "invert_match": self == Self::Grpc });
+        let header = json!({ "name": ORIGINAL_PATH, "present_match": true, "invert_match": self == Self::Other });
         json!({ "header_filter": { "header": header } })
     }
 
     /// What nobody outside is certain to be to blame for.
     fn failed(self) -> Value {
-        let status = bootstrap::status("GE", 500);
-        match self {
-            Self::Json => status,
-            Self::Grpc => {
-                let statuses = ["UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
-                let grpc = json!({ "grpc_status_filter": { "statuses": statuses } });
-                json!({ "or_filter": { "filters": [status, grpc] } })
+        // Where there is a status of gRPC, and not one that Envoy would derive.
+        let (told, unclear) = match self {
+            Self::Json => (bootstrap::status("EQ", 200), None),
+            Self::Other => {
+                let grpc = json!({ "name": "content-type", "string_match": { "prefix": "application/grpc" } });
+                (json!({ "header_filter": { "header": grpc } }), Some("UNKNOWN"))
             }
+        };
+        let ours = ["DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
+        let statuses: Vec<_> = ours.into_iter().chain(unclear).collect();
+        let grpc = json!({ "and_filter": { "filters": [told, { "grpc_status_filter": { "statuses": statuses } }] } });
+        json!({ "or_filter": { "filters": [bootstrap::status("GE", 500), grpc] } })
+    }
+
+    fn grpc_status(self) -> &'static str {
+        match self {
+            Self::Json => "%TRAILER(GRPC-STATUS)%",
+            Self::Other => "%GRPC_STATUS_NUMBER%",
         }
     }
 
     fn line(self, format: LogFormat) -> Value {
-        let grpc = self == Self::Grpc;
+        let grpc_status = self.grpc_status();
         match format {
             LogFormat::Text => {
-                let status = if grpc { "grpc=%GRPC_STATUS_NUMBER% " } else { "" };
                 let line = format!(
-                    "%START_TIME% {METHOD} %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% {status}%DURATION%ms \
+                    "%START_TIME% {METHOD} %PATH(NQ:ORIG_OR_PATH)% %RESPONSE_CODE% grpc={grpc_status} %DURATION%ms \
                      %UPSTREAM_CLUSTER% flags=%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% trace=%TRACE_ID%\n"
                 );
                 json!({ "text_format_source": { "inline_string": line } })
             }
             LogFormat::Json => {
-                let mut line = json!({
+                json!({ "json_format": {
                     "timestamp": "%START_TIME%",
                     "method": METHOD,
                     "path": "%PATH(NQ:ORIG_OR_PATH)%",
                     "protocol": "%PROTOCOL%",
                     "status": "%RESPONSE_CODE%",
+                    "grpc_status": grpc_status,
                     "details": "%RESPONSE_CODE_DETAILS%",
                     "flags": "%RESPONSE_FLAGS%",
                     "milliseconds": "%DURATION%",
@@ -202,11 +212,7 @@ impl Protocol {
                     "service": "%UPSTREAM_CLUSTER%",
                     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
                     "trace": "%TRACE_ID%",
-                });
-                if grpc {
-                    line["grpc_status"] = "%GRPC_STATUS_NUMBER%".into();
-                }
-                json!({ "json_format": line })
+                } })
             }
         }
     }

@@ -70,7 +70,6 @@ impl Postgres {
         spec.start_limit = Duration::from_secs(120);
         // "Fast": connections are cut, a checkpoint is written.
         spec.stop_signal = Signal::SIGINT;
-        spec.stop_limit = Duration::from_secs(60);
         // "Immediate": no checkpoint, but its System V memory segment, of which a machine has only a few thousand, is given back.
         spec.abandon_signal = Signal::SIGQUIT;
         Ok(Self { process: Process::new(spec)?, port: config.port })

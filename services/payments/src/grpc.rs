@@ -94,7 +94,9 @@ impl<P: Provider> PaymentService for Api<P> {
         request: Request<CreatePaymentRequest>,
     ) -> Result<Response<CreatePaymentResponse>, Status> {
         let call = Call::of(&request)?;
-        let until = (Instant::now() + PATIENCE).min(call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline));
+        let latest = call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline);
+        // Counted from when there is something to wait for.
+        let until = move || (Instant::now() + PATIENCE).min(latest);
         let mut request = request.into_inner();
         let NewPayment { order, method, request_id } = check_create(&request)?;
 
@@ -110,7 +112,7 @@ impl<P: Provider> PaymentService for Api<P> {
             // An order that its buyer was just told of may not have been heard of here yet, nor that it holds stock.
             let not_heard_yet = |refusal: &Refusal| matches!(refusal, Refusal::NotFound | Refusal::NotPayableYet);
             Ok(match lane.submit_when_heard(envelope, call.deadline.into_std(), not_heard_yet).await? {
-                Done::Now(state) => Done::Now(ask(&asking, &state, &command, &call, until).await.or(state)),
+                Done::Now(state) => Done::Now(ask(&asking, &state, &command, &call, until()).await.or(state)),
                 before @ Done::Before(_) => before,
             })
         };
@@ -120,7 +122,7 @@ impl<P: Provider> PaymentService for Api<P> {
             Done::Now(state) => state,
             // Its id was claimed by this very caller.
             Done::Before(id) => {
-                let payment = self.find_decided(PaymentId::from_uuid(id), until).await?;
+                let payment = self.find_decided(PaymentId::from_uuid(id), until()).await?;
                 return Ok(Response::new(CreatePaymentResponse { payment: Some(payment) }));
             }
         };

@@ -1,5 +1,5 @@
 //! The way of spans out of this process, by which nobody waits: through a bounded queue, in batches, from a thread of its
-//! own. What doesn't fit, or doesn't arrive, is lost, counted, and told once as long as it lasts.
+//! own. What doesn't fit, or doesn't arrive, is lost, counted, and told now and then while it lasts.
 
 use std::{
     sync::{

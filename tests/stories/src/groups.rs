@@ -1,8 +1,9 @@
 //! The consumer groups, as any tool sees them that watches Kafka. In: a world. Out: that all have come, or have read all.
 
-use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use local::wait;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -65,28 +66,33 @@ fn stable(config: &ClientConfig, name: &str, members: usize) -> Result<()> {
 ///
 /// One is in time.
 pub async fn awaits_caught_up(world: &World) -> Result<()> {
-    let before = Mutex::new(None);
-    wait::until("every event to be told and read", SOON, async || {
-        for service in SERVICES {
-            has_told_all(world, service).await.with_context(|| format!("of {service}"))?;
+    let (config, prefix) = (history::client(world), world.stack().topic_prefix());
+    let begun = Instant::now();
+    let mut before = None;
+    loop {
+        let read = GROUPS.map(|(group, topic)| {
+            let (mut config, group, topic) = (config.clone(), format!("{prefix}{group}"), format!("{prefix}{topic}"));
+            config.set("group.id", &group);
+            async move {
+                wait::until(&format!("group {group} to have read all of {topic}"), SOON, || {
+                    let (config, topic) = (config.clone(), topic.clone());
+                    async move { tokio::task::spawn_blocking(move || no_lag(&config, &topic)).await? }
+                })
+                .await
+            }
+        });
+        try_join_all(read).await?;
+        let told = SERVICES.map(async |service| {
+            wait::until(&format!("{service} to have told all"), SOON, || has_told_all(world, service)).await
+        });
+        let appended = try_join_all(told).await?;
+        // Who has read an event may have told another meanwhile: only a second look that finds no more says that there is none.
+        if before.as_ref() == Some(&appended) {
+            return Ok(());
         }
-        let (config, prefix) = (history::client(world), world.stack().topic_prefix());
-        for (group, topic) in GROUPS {
-            let (mut config, name) = (config.clone(), format!("{prefix}{topic}"));
-            config.set("group.id", format!("{prefix}{group}"));
-            let all = tokio::task::spawn_blocking(move || no_lag(&config, &name)).await?;
-            all.with_context(|| format!("{group} of {topic}"))?;
-        }
-        // Who has read an event may have told another meanwhile: it is only the second look alike that there is no more.
-        let mut appended = Vec::new();
-        for service in SERVICES {
-            appended.push(has_told_all(world, service).await.with_context(|| format!("of {service}"))?);
-        }
-        let before = before.lock().unwrap_or_else(PoisonError::into_inner).replace(appended.clone());
-        ensure!(before.as_ref() == Some(&appended), "there were {before:?} events, and are {appended:?}");
-        Ok(())
-    })
-    .await
+        ensure!(begun.elapsed() < 2 * SOON, "there were {before:?} events, and are {appended:?}");
+        before = Some(appended);
+    }
 }
 
 /// How many events a service has appended, all of which are published.

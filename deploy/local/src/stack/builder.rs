@@ -378,7 +378,6 @@ impl StackBuilder {
             let database_url = postgres::database_url(&servers.postgres_url, &database_name(prefix, spec.name))?;
             let mut process = Spec::new(&name, program, dir.join("logs").join(format!("{name}.log")));
             process.readiness = Readiness::Http { addr: ops, path: "/readyz".to_owned() };
-            process.start_limit = Duration::from_secs(60);
             process.inherit_env = self.inherit_env;
             process.env.push(("GRPC_ADDR".to_owned(), grpc.to_string()));
             process.env.push(("OPS_ADDR".to_owned(), ops.to_string()));

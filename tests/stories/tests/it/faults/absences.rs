@@ -104,9 +104,7 @@ async fn without_postgres(world: &World, ticket: &Ticket) -> Result<()> {
         away.store(true, Ordering::Relaxed);
         postgres.terminate().await
     };
-    let (acknowledged, stopped) = tokio::join!(orders_until_refused(&bob, ticket, &placed, &away), stop);
-    stopped?;
-    let acknowledged = acknowledged?;
+    let (acknowledged, _) = tokio::try_join!(orders_until_refused(&bob, ticket, &placed, &away), stop)?;
 
     let refused = Refused::of(bob.order(&acknowledged[0]).await)?;
     let unavailable = Refused { retry: true, ..Refused::new(Code::Unavailable, "DATABASE_UNAVAILABLE") };

@@ -139,7 +139,7 @@ async fn only_its_buyer_pays_an_order_and_only_while_it_holds_stock() -> Result<
         assert_eq!(Refused::of(stranger.pays(&order.id, "pm_card_visa").await)?, nothing_there);
     }
     assert_eq!(Refused::of(bob.pays(&Uuid::now_v7().to_string(), "pm_card_visa").await)?, nothing_there);
-    // 2 s each at most, by the contract, and not the 30 s that their callers wait; what lies between is for a machine that does much else.
+    // 2 s each, and not the 30 s that their callers wait; what lies between is for a machine that does much else.
     assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
 
     // One that holds no stock, as far as anybody knows, is waited for, and may be tried again.

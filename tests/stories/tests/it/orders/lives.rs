@@ -61,7 +61,8 @@ async fn an_order_that_nobody_pays_expires_in_time_and_gives_its_stock_back() ->
         let told: ExpirationEvent = event.message()?;
         let due = told.expiration.and_then(|timer| timer.expire_time).context("a timer has its time")?;
         let late = event.appended_at - (due.seconds * 1000 + i64::from(due.nanos / 1_000_000));
-        assert!(late >= 0, "{} ms before it was due", -late);
+        // Milliseconds in fact; the bound is for a machine that does much else.
+        assert!((0..60_000).contains(&late), "{late} ms after it was due");
     }
     world.end().await
 }
@@ -124,7 +125,7 @@ async fn what_a_seller_changes_decides_about_orders_whether_orders_has_heard_of_
 
 #[tokio::test]
 async fn a_ticket_that_nobody_listed_is_waited_for_and_then_not_found() -> Result<()> {
-    let world = World::with(|stack| Ok(stack.env("orders", "HEARING_TIMEOUT", "2s"))).await?;
+    let world = World::with(|stack| Ok(stack.env("orders", "HEARING_TIMEOUT", "6s"))).await?;
     let bob = world.user("bob")?;
     let request =
         || CreateOrderRequest { ticket_id: Uuid::now_v7().to_string(), quantity: Some(1), ..Default::default() };
@@ -132,9 +133,8 @@ async fn a_ticket_that_nobody_listed_is_waited_for_and_then_not_found() -> Resul
 
     let asked = Instant::now();
     assert_eq!(Refused::of(bob.places_as(request()).await)?, not_found);
-    // 2 s at most, by the contract, and no longer than its caller waits, which is 30 s; what lies between is for a machine that does
-    // much else.
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    // As long as that, and not the 30 s that its caller waits; what lies between is for a machine that does much else.
+    assert!((5..25).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
 
     // Who has less time is answered within it.
     let mut hasty = tonic::Request::new(request());
