@@ -64,7 +64,7 @@ fn stable(config: &ClientConfig, name: &str, members: usize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// One is in time.
+/// One still is when its time is up.
 pub async fn awaits_caught_up(world: &World) -> Result<()> {
     let (config, prefix) = (history::client(world), world.stack().topic_prefix());
     let begun = Instant::now();

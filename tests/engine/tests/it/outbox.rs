@@ -1,19 +1,19 @@
 //! From the database to Kafka: nothing is lost, and each key's events first appear in the order of their versions.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use engine_tests::{TOPIC, domain::CounterId};
 use rdkafka::admin::{AdminOptions, NewPartitions, ResourceSpecifier};
 use shared::{
-    command::{Failure, LaneConfig},
+    command::Failure,
     kafka::{TopicConfig, ensure_topic, partition_of},
     outbox::ensure_partitions,
 };
 use tokio::sync::Notify;
 
 use crate::support::{
-    Db, Relaying, Replica, Topics, Writing, awaited, create, first_appearances, increment, metric, own_kafka, until,
-    versions_by_key,
+    Db, Relaying, Replica, Topics, Writing, awaited, create, first_appearances, increment, limits, metric, own_kafka,
+    until, versions_by_key,
 };
 
 /// Writes events until there are so many: counters made, and moved on by several lanes at once.
@@ -55,7 +55,7 @@ async fn twenty_four_writers_lose_nothing_and_keep_each_keys_order() {
     elsewhere.sql.batch_execute("BEGIN; CREATE TABLE held (); SELECT pg_current_xact_id()").await.unwrap();
     let wake = Arc::new(Notify::new());
     let relay = Relaying::start(&db.database, &topics, 100, wake.clone());
-    let limits = LaneConfig { queue: 4096, batch: 7, pace: Duration::ZERO, hearing: Duration::ZERO };
+    let limits = limits(4096, 7);
     // Some wake the relay, as those of its own process do; some don't, as those of other replicas.
     let lanes: Vec<_> = (0..24)
         .map(|number| match number % 2 {
@@ -102,7 +102,7 @@ async fn a_transaction_that_commits_late_is_not_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_backlog_is_worked_off_in_order_though_the_relay_is_killed_halfway() {
     let (db, topics) = (Db::new().await, Topics::new());
-    let limits = LaneConfig { queue: 4096, batch: 50, pace: Duration::ZERO, hearing: Duration::ZERO };
+    let limits = limits(4096, 50);
     let lanes: Vec<_> = (0..4).map(|_| Writing::with(&db.database, limits)).collect();
     let written = awaited("the writers", write(&lanes, 100, 15)).await;
     assert!(written >= 5000);
@@ -179,14 +179,7 @@ async fn a_broker_that_is_killed_or_paused_under_load_costs_neither_an_event_nor
     let kafka = own_kafka(folder.path()).await;
     let (db, topics) = (Db::new().await, Topics::on(&kafka.brokers()));
     let relay = Relaying::start(&db.database, &topics, 50, Arc::new(Notify::new()));
-    let lanes: Vec<_> = (0..3)
-        .map(|_| {
-            Writing::with(
-                &db.database,
-                LaneConfig { queue: 4096, batch: 20, pace: Duration::ZERO, hearing: Duration::ZERO },
-            )
-        })
-        .collect();
+    let lanes: Vec<_> = (0..3).map(|_| Writing::with(&db.database, limits(4096, 20))).collect();
     let published = async || metric(&relay.metrics, "outbox_published_total").unwrap_or(0.0);
     let strike = async {
         for kill in [true, false] {

@@ -13,7 +13,7 @@ const EPOCH: &str = "SELECT epoch FROM outbox_cursor";
 const HELD: &str = "SELECT count(holder) FROM outbox_cursor";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_relays_one_leads_and_when_it_ends_the_other_takes_over_sooner_than_a_lease_runs_out() {
+async fn of_two_relays_one_leads_and_gives_its_lease_back_when_it_ends_for_the_other_to_take_over() {
     let (db, topics) = (Db::new().await, Topics::new());
     let relays: Vec<_> = (0..2).map(|_| Relaying::start(&db.database, &topics, 100, Arc::new(Notify::new()))).collect();
     let leading = async || relays.iter().filter(|relay| relay.leads()).count();

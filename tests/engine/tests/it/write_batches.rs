@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use engine_tests::domain::{Command, CounterId, Refusal};
 use shared::{
-    command::{Done, Failure, LaneConfig},
+    command::{Done, Failure},
     user::UserId,
 };
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Db, Writing, asked, awaited, create, far, increment, metric, until, within};
+use crate::support::{Answer, Db, Writing, asked, awaited, create, far, increment, limits, metric, until, within};
 
 /// Where a counter is by an answer that tells of one.
 fn value(answer: Answer) -> i32 {
@@ -110,8 +110,7 @@ async fn what_was_refused_alone_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_at_once() {
     let db = Db::new().await;
-    let writing =
-        Writing::with(&db.database, LaneConfig { queue: 5, batch: 5, pace: Duration::ZERO, hearing: Duration::ZERO });
+    let writing = Writing::with(&db.database, limits(5, 5));
     let id = CounterId::new();
     writing.done(create(id)).await;
     let locker = db.session().await;
@@ -138,8 +137,7 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waited_past_its_deadline_is_never_done() {
     let db = Db::new().await;
-    let writing =
-        Writing::with(&db.database, LaneConfig { queue: 100, batch: 1, pace: Duration::ZERO, hearing: Duration::ZERO });
+    let writing = Writing::with(&db.database, limits(100, 1));
     let id = CounterId::new();
     writing.done(create(id)).await;
     let locker = db.session().await;
@@ -180,10 +178,7 @@ async fn what_its_caller_left_is_finished_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_is_told_to_stop_finishes_what_waits() {
     let db = Db::new().await;
-    let writing = Writing::with(
-        &db.database,
-        LaneConfig { queue: 1000, batch: 10, pace: Duration::ZERO, hearing: Duration::ZERO },
-    );
+    let writing = Writing::with(&db.database, limits(1000, 10));
     let id = CounterId::new();
     writing.done(create(id)).await;
     let mut calls = JoinSet::new();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use engine_tests::domain::{CounterId, PANICS};
-use shared::command::{Done, Failure, LaneConfig};
+use shared::command::{Done, Failure};
 
-use crate::support::{Db, Writing, awaited, create, increment, metric, titled, until, within};
+use crate::support::{Db, Writing, awaited, create, increment, limits, metric, titled, until, within};
 
 /// The value that the table's own rule forbids.
 const FORBIDDEN: i32 = 999_666;
@@ -100,10 +100,7 @@ async fn many_commands_about_one_counter_survive_a_bad_one_among_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_that_a_stranger_locks_holds_up_nobody_but_its_own_commands() {
     let db = Db::new().await;
-    let writing = Writing::with(
-        &db.database,
-        LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO, hearing: Duration::ZERO },
-    );
+    let writing = Writing::with(&db.database, limits(4096, 1000));
     let ids = counters(&writing, 64).await;
     let locked = ids[20];
     let stranger = db.locking([locked]).await;
@@ -167,10 +164,7 @@ async fn a_hot_root_that_a_stranger_locks_is_searched_for_once_however_many_comm
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_about_a_root_that_is_waited_for_aside_joins_it_there() {
     let db = Db::new().await;
-    let writing = Writing::with(
-        &db.database,
-        LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO, hearing: Duration::ZERO },
-    );
+    let writing = Writing::with(&db.database, limits(4096, 1000));
     let ids = counters(&writing, 9).await;
     let (locked, others) = ids.split_first().unwrap();
     let stranger = db.locking([*locked]).await;

@@ -11,7 +11,7 @@ mod random;
 
 pub use database::{Db, lock, own_postgres};
 pub use kafka::{Topics, add, adds, first_appearances, own_kafka, unknown, versions_by_key};
-pub use parts::{Answer, Consuming, Relaying, Writing, firing, metric};
+pub use parts::{Answer, Consuming, Relaying, Writing, firing, limits, metric};
 pub use process::Replica;
 pub use proxy::Proxy;
 pub use random::Random;

@@ -46,9 +46,14 @@ pub struct Writing {
 
 pub type Answer = Result<Done<Option<Counter>>, Failure<Refusal>>;
 
+/// How much a lane takes, without a pause.
+pub fn limits(queue: usize, batch: usize) -> LaneConfig {
+    LaneConfig { queue, batch, pace: Duration::ZERO, hearing: Duration::ZERO }
+}
+
 impl Writing {
     pub fn on(database: &Database) -> Self {
-        Self::with(database, LaneConfig { queue: 4096, batch: 1000, pace: Duration::ZERO, hearing: Duration::ZERO })
+        Self::with(database, limits(4096, 1000))
     }
 
     pub fn with(database: &Database, limits: LaneConfig) -> Self {

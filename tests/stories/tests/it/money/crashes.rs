@@ -115,11 +115,7 @@ async fn killed_between_the_call_and_its_outcome_payments_hears_the_same_again()
     story.ledger.mends().await?;
     story.provider()?.pause()?;
     delay.ends().await?;
-    wait::until("the refund to be asked for once more", SOON, || async {
-        ensure!(times_asked(&world, &refunded.id).await? > asked, "still {asked} times");
-        Ok(())
-    })
-    .await?;
+    story.asks_once_more(&refunded, asked).await?;
     let delay = Delay::of_account(&world, &refunded.id).await?;
     story.provider()?.resume()?;
     story.ledger.awaits(&refunded.id, 1, 1).await?;
@@ -143,11 +139,7 @@ async fn a_charge_that_nobody_wants_any_more_is_voided_or_goes_back() -> Result<
     awaits_caught_up(&world).await?;
     // What asks now knows of that; what asked before would still charge.
     let asked = times_asked(&world, &unasked.id).await?;
-    wait::until("payments to ask once more", SETTLED, || async {
-        ensure!(times_asked(&world, &unasked.id).await? > asked, "still {asked} times");
-        Ok(())
-    })
-    .await?;
+    story.asks_once_more(&unasked, asked).await?;
     story.provider()?.start().await?;
     let failed = story.bob.awaits_payment(&unasked.id, PaymentStatus::Failed).await?;
     assert_eq!((failed.failure_reason.as_str(), failed.version), ("never_charged", 2));
@@ -213,6 +205,15 @@ impl<'a> Story<'a> {
     async fn new(world: &'a World) -> Result<Self> {
         let ticket = world.user("alice")?.lists("Concert", 29900, 50).await?;
         Ok(Self { world, ledger: Ledger::of(world)?, bob: world.user("bob")?, ticket })
+    }
+
+    /// Waits until the provider has been asked about this order more often than that.
+    async fn asks_once_more(&self, order: &Order, asked: i64) -> Result<()> {
+        wait::until("payments to ask once more", SOON, || async {
+            ensure!(times_asked(self.world, &order.id).await? > asked, "still {asked} times");
+            Ok(())
+        })
+        .await
     }
 
     fn payments(&self) -> Result<&local::process::Process> {
